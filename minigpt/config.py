@@ -1,0 +1,256 @@
+"""The configuration of a training run: its schemas, the strict check, and the blocks a pattern spells out.
+
+Entry points call :func:`check` on what Hydra composed and hand the frozen result down; nothing below ever sees a
+``DictConfig``. Rooms with entry points of their own (search, sampling, reports) keep their schema beside their code and
+use the same check.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import field
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from minigpt import registry, schema
+from minigpt.blocks import BlockSpec, resolve_blocks
+from minigpt.errors import UserError
+from minigpt.registry import Component, Spec
+from minigpt.schema import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Probability,
+    options,
+)
+
+T = TypeVar("T")
+
+
+@options
+class DataConfig:
+    """Which prepared dataset: ``folder/name``. val_tokens: validate on the first so many tokens (None: all of them)."""
+
+    name: str = "pydocs"
+    folder: str = "data"
+    val_tokens: PositiveInt | None = None
+
+
+@options
+class ModelConfig:
+    """The sizes all components share. head_dim: None is d_model / n_head. vocab_size: None is the dataset's."""
+
+    d_model: PositiveInt = 128
+    n_head: PositiveInt = 4
+    head_dim: PositiveInt | None = None
+    n_layer: PositiveInt = 4
+    block_size: PositiveInt = 128
+    vocab_size: PositiveInt | None = None
+    bias: bool = False  # of every linear map; norms have options of their own
+    dropout: Probability = 0.0  # after the embedding, on attention weights and on every sub-layer's output
+    tie_embeddings: bool = True
+
+    def __post_init__(self):
+        if self.head_dim is None and self.d_model % self.n_head:
+            near = [
+                d
+                for d in (self.d_model // self.n_head * self.n_head, -(-self.d_model // self.n_head) * self.n_head)
+                if d
+            ]
+            raise UserError(
+                f"model.d_model: {self.d_model} is not divisible by model.n_head={self.n_head}. "
+                f"Take d_model={' or '.join(map(str, near))}, another n_head, or set model.head_dim"
+            )
+
+
+@options
+class TrainingConfig:
+    """The loop. The run ends at the first budget reached: max_steps, max_tokens or max_seconds.
+
+    eval_interval: steps between validations. patience: stop after so many validations without an improvement of
+    min_delta. diverged_above: a training loss above this many times ln(vocab_size) ends the run as diverged.
+    checkpoint_interval: steps between saves of ``last`` (None: at every validation). threads: of torch (None: all
+    cores).
+    """
+
+    batch_size: PositiveInt = 16
+    gradient_accumulation: PositiveInt = 1
+    max_steps: PositiveInt | None = 400
+    max_tokens: PositiveInt | None = None
+    max_seconds: PositiveFloat | None = None
+    eval_interval: PositiveInt = 100
+    log_interval: PositiveInt = 10
+    checkpoint_interval: PositiveInt | None = None
+    clip_norm: PositiveFloat | None = 1.0
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    compile: bool = False
+    activation_checkpointing: bool = False
+    patience: PositiveInt | None = None
+    min_delta: NonNegativeFloat = 0.0
+    diverged_above: PositiveFloat = 3.0
+    threads: PositiveInt | None = None
+
+    def __post_init__(self):
+        if self.max_steps is None and self.max_tokens is None and self.max_seconds is None:
+            raise UserError("training: no budget. Set one of max_steps, max_tokens, max_seconds")
+
+
+@options
+class LoggerConfig:
+    """Where metrics go beside ``metrics.jsonl``, which is always written. A tracker's failure never ends a run.
+
+    mode: of wandb; offline needs no account and no network. init_timeout: seconds wandb may take to start.
+    """
+
+    name: Literal["none", "tensorboard", "wandb"] = "none"
+    project: str = "minigpt"
+    mode: Literal["offline", "online"] = "offline"
+    init_timeout: PositiveFloat = 10.0
+
+
+@options
+class TrainConfig:
+    """Everything a run is. The component keys are the default block; ``blocks``, ``pattern`` and ``layers`` vary it.
+
+    name: the run's folder is ``out/name`` (None: the time and the config's hash). resume: a run folder to go on from.
+    plugins: modules that register components. explorations, study: of sweeps; None for a single run.
+    """
+
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    attention: Annotated[Spec, Component("attention")]
+    softmax: Annotated[Spec, Component("softmax")]
+    norm: Annotated[Spec, Component("norm")]
+    mlp: Annotated[Spec, Component("mlp")]
+    activation: Annotated[Spec, Component("activation")]
+    position: Annotated[Spec, Component("position")]
+    linear: Annotated[Spec, Component("linear")]
+    residual: Annotated[Spec, Component("residual")]
+    layout: Annotated[Spec, Component("layout")]
+    init: Annotated[Spec, Component("init")]
+    blocks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    pattern: list[str] = ()  # type: ignore[assignment]
+    layers: dict[str, str] = field(default_factory=dict)
+    repeat_pattern: bool = False
+    optimizer: Annotated[Spec, Component("optimizer")]
+    schedule: Annotated[Spec, Component("schedule")]
+    objective: Annotated[Spec, Component("objective")]
+    training: TrainingConfig = TrainingConfig()
+    logger: LoggerConfig = LoggerConfig()
+    seed: NonNegativeInt = 0
+    device: str = "auto"
+    out: str = "out"
+    name: str | None = None
+    resume: str | None = None
+    study: str | None = None
+    workers: PositiveInt = 1
+    plugins: list[str] = ()  # type: ignore[assignment]
+    explorations: None = None
+
+    def __post_init__(self):
+        self.resolved_blocks()
+
+    def resolved_blocks(self) -> tuple[BlockSpec, ...]:
+        """One BlockSpec per layer."""
+        default = BlockSpec(label="default", **{axis: getattr(self, axis) for axis in registry.BLOCK_AXES})
+        return resolve_blocks(
+            default, self.blocks, tuple(self.pattern), self.layers, self.model.n_layer, repeat=self.repeat_pattern
+        )
+
+    @property
+    def identity(self) -> str:
+        """Hash of everything that decides the result: equal configurations are the same trial, wherever they run."""
+        content = schema.plain(self)
+        for key in NOT_IDENTITY:
+            content.pop(key)
+        content["training"].pop("threads")
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+NOT_IDENTITY = ("out", "name", "resume", "study", "workers", "logger", "explorations", "device")
+"""Top-level keys that say where a run goes and who watches it, not what comes out."""
+
+
+def check(cfg: Any, root: type[T]) -> T:
+    """Turn what was composed into the frozen, typed ``root``. The first thing every entry point does.
+
+    cfg: a DictConfig, or plain data. Plugins it lists are loaded first, so that their names are known.
+    Raises UserError for the first key, type, value or combination that is not understood.
+    """
+    content = to_plain(cfg)
+    plugins = content.get("plugins") or []
+    if not isinstance(plugins, list) or not all(isinstance(p, str) for p in plugins):
+        raise UserError(f"plugins: expected a list of module names, got '{plugins}'")
+    registry.load_plugins(plugins)
+    return schema.typed(root, content)
+
+
+RESUMABLE = (
+    "training.max_",
+    "training.patience",
+    "training.min_delta",
+    "training.log_interval",
+    "training.threads",
+    "logger",
+)
+"""What may change when a run goes on: how far it goes and who watches it."""
+
+
+def resumed(cfg: Any, overrides: list[str]) -> Any:
+    """With ``resume=out/<run>``, the configuration stored there, and on top what the command line may still change.
+
+    Without it, ``cfg`` as it is. Raises UserError for a missing run, or an override that would make it another run.
+    """
+    content = to_plain(cfg)
+    if "resume" not in content or content["resume"] is None:
+        return cfg
+    folder = Path(content["resume"])
+    if not (folder / "config.yaml").is_file():
+        raise UserError(
+            f"resume: no run in '{folder}' (no config.yaml there). Give the run's folder, such as out/<run>"
+        )
+    stored = load_yaml(folder / "config.yaml") | {"resume": str(folder)}
+    for override in overrides:
+        key = override.lstrip("+").split("=", 1)[0]
+        if key == "resume":
+            continue
+        if not key.startswith(RESUMABLE):
+            raise UserError(
+                f"{key}: a resumed run keeps its own configuration; this cannot change. "
+                f"What may: {', '.join(k + '*' for k in RESUMABLE)}. Otherwise start a new run"
+            )
+        stored[key.split(".")[0]] = content[key.split(".")[0]] if key == "logger" else stored[key.split(".")[0]]
+        if "." in key:
+            group, option = key.split(".", 1)
+            stored[group][option] = content[group][option]
+    return stored
+
+
+def to_plain(cfg: Any) -> dict[str, Any]:
+    """Resolve a DictConfig into plain dicts and lists; plain data is returned as it is."""
+    if isinstance(cfg, Mapping) and not hasattr(cfg, "_metadata"):
+        return dict(cfg)
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
+    except OmegaConfBaseException as error:
+        raise UserError(f"{error.full_key or 'config'}: {str(error).splitlines()[0]}") from None
+
+
+def load_yaml(file: Path) -> dict[str, Any]:
+    """Read a configuration file with OmegaConf's YAML rules (3e-4 is a number)."""
+    from omegaconf import OmegaConf
+
+    return to_plain(OmegaConf.load(file))
+
+
+def save_yaml(value: Any, file: Path) -> None:
+    """Write typed configuration as YAML that :func:`check` reads back to an equal value."""
+    from omegaconf import OmegaConf
+
+    file.write_text(OmegaConf.to_yaml(OmegaConf.create(schema.plain(value))), encoding="utf-8")

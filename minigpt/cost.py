@@ -1,0 +1,150 @@
+"""What a component costs, in counts: parameters, matrix products, operations, bytes of state. Never a picojoule.
+
+A component is given a :class:`Work` (what one call is asked to do) and answers with a :class:`Cost`. Costs form a tree
+that mirrors the modules; every total is the sum of its parts. Hardware turns counts into time, energy and area
+elsewhere.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+OPERATIONS = frozenset(
+    """add sub mul div max cmp exp exp2 log sqrt rsqrt recip tanh erf sin cos lut round abs neg select""".split()  # noqa: SIM905
+)
+"""Scalar operations a component may count beside matrix products. ``sub`` costs as ``add``, ``cmp`` is one comparison
+(also a relu), ``lut`` one table read, ``select`` one choice between two ready values."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """What one call is asked to do.
+
+    batch: sequences. tokens: new tokens per sequence in this call. context: keys the last token may see, itself
+    included (prefill from nothing: context == tokens; decode: tokens == 1). dense: count masked positions too, as torch
+    computes them (T x S), instead of only the visible pairs. cache_bits: width of one cached element of the model's
+    working format. last_only: only the last token's logits are wanted. rows, elements: set for row-wise and
+    element-wise parts (softmax, norm, activation): how many rows, elements in all.
+    """
+
+    batch: int
+    tokens: int
+    context: int
+    dense: bool = False
+    cache_bits: int = 16
+    last_only: bool = False
+    rows: int = 0
+    elements: int = 0
+
+    def __post_init__(self):
+        if self.context < self.tokens:
+            raise ValueError(f"context {self.context} must hold the {self.tokens} new tokens too")
+
+    @property
+    def all_tokens(self) -> int:
+        return self.batch * self.tokens
+
+    def pairs(self, window: int | None = None) -> int:
+        """(query, key) pairs of one sequence: causal, at most ``window`` keys per query; or all of them when dense."""
+        if self.dense:
+            return self.tokens * self.context
+        past = self.context - self.tokens
+        limit = self.context if window is None else min(window, self.context)
+        growing = max(0, min(self.tokens, limit - past))  # queries that see fewer than `limit` keys, or just reach it
+        seen_growing = growing * past + growing * (growing + 1) // 2
+        return seen_growing + (self.tokens - growing) * limit
+
+    def over(self, rows: int, elements: int) -> Work:
+        """The same call, seen by a row-wise or element-wise part."""
+        return dataclasses.replace(self, rows=rows, elements=elements)
+
+
+@dataclasses.dataclass(frozen=True)
+class Matmul:
+    """``repeat`` matrix products (m x k) @ (k x n).
+
+    useful: multiply-accumulates that count, when masks make it fewer than repeat m k n (causal attention).
+    weight_format: the format of the k x n operand when it is a weight ("native": the machine's own; "ternary": -1, 0,
+    1, so that a multiply-accumulate is an add); None when both operands are activations.
+    """
+
+    m: int
+    k: int
+    n: int
+    repeat: int = 1
+    useful: int | None = None
+    weight_format: str | None = "native"
+
+    @property
+    def macs(self) -> int:
+        return self.repeat * self.m * self.k * self.n if self.useful is None else self.useful
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What a component does itself, and, by name in ``parts``, what its children do.
+
+    params: parameters owned (a shared one is counted by its owner). weights_read: format -> weight elements fetched per
+    call. matmuls: matrix products. ops: operation -> count, see OPERATIONS. state_bits: memory of the cache or state at
+    this context, whole batch; state_read_bits, state_written_bits: its traffic in this call. activations: activation
+    elements in and out of this component when it runs as one fused kernel. reductions: row-wide reductions that must
+    finish before the row's first result. passes: times a row is walked. The attributes are the component's own;
+    :attr:`total` adds the parts.
+    """
+
+    params: int = 0
+    weights_read: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    matmuls: tuple[Matmul, ...] = ()
+    ops: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    state_bits: int = 0
+    state_read_bits: int = 0
+    state_written_bits: int = 0
+    activations: int = 0
+    reductions: int = 0
+    passes: int = 0
+    parts: Mapping[str, Cost] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        unknown = set(self.ops) - OPERATIONS
+        if unknown:
+            raise ValueError(f"unknown operations {sorted(unknown)}; count in {sorted(OPERATIONS)}")
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of this component and its parts."""
+        return sum(m.macs for m in self.matmuls) + sum(p.macs for p in self.parts.values())
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations of the matrix products: 2 per multiply-accumulate."""
+        return 2 * self.macs
+
+    @property
+    def total(self) -> Cost:
+        """One flat Cost that sums this component and all its parts; reductions and passes add up along the way."""
+        return add_up(own for _, own in self.walk())
+
+    def walk(self, path: str = "") -> Iterator[tuple[str, Cost]]:
+        """(path, own cost without parts) of this component and everything below it, depth first."""
+        yield path, dataclasses.replace(self, parts={})
+        for name, part in self.parts.items():
+            yield from part.walk(f"{path}.{name}" if path else name)
+
+
+def add_up(costs: Iterator[Cost]) -> Cost:
+    """Sum flat costs. matmuls are concatenated, every count is added."""
+    numbers: Counter[str] = Counter()
+    weights_read, ops = Counter[str](), Counter[str]()
+    matmuls: list[Matmul] = []
+    names = [f.name for f in dataclasses.fields(Cost) if f.type == "int"]
+    for cost in costs:
+        numbers.update({name: getattr(cost, name) for name in names})
+        weights_read.update(cost.weights_read)
+        ops.update(cost.ops)
+        matmuls.extend(cost.matmuls)
+    flat = Cost(weights_read=dict(weights_read), ops=dict(ops), matmuls=tuple(matmuls))
+    totals: dict[str, Any] = dict(numbers)
+    return dataclasses.replace(flat, **totals)
