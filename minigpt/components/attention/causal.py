@@ -1,0 +1,171 @@
+"""Causal softmax attention, and everything that is an option of it: GQA, MQA, windows, softcap, QK norm."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from minigpt.components.attention.base import Attention
+from minigpt.components.attention.kv_cache import KVCache
+from minigpt.components.base import BuildContext, Span
+from minigpt.cost import Cost, Matmul, Work
+from minigpt.errors import UserError
+from minigpt.registry import register
+from minigpt.schema import PositiveFloat, PositiveInt, Probability, options
+
+
+@register("attention", "causal")
+class CausalAttention(Attention):
+    """softmax(q k^T / sqrt(head_dim) + mask) v, H query heads over n_kv_head key and value heads.
+
+    Vaswani et al. 2017, arXiv:1706.03762; MQA: Shazeer 2019, arXiv:1911.02150; GQA: Ainslie et al. 2023,
+    arXiv:2305.13245; window: Beltagy et al. 2020, arXiv:2004.05150; softcap: Gemma 2, arXiv:2408.00118; qk_norm: Henry
+    et al. 2020, arXiv:2010.04245, with the block's norm.
+
+    n_kv_head: None is one per query head; query head h reads key head floor(h n_kv_head / n_head), groups may be
+    uneven. window: keys a token sees, itself included. softcap c: scores become c tanh(s / c). dropout: None is
+    model.dropout.
+
+    x (B, T, C) -> q (B, H, T, d), k, v (B, n_kv_head, S, d) -> scores (B, H, T, S) -> y (B, H, T, d) -> (B, T, C)
+    """
+
+    uses = frozenset({"softmax", "linear", "position"})
+    positions = frozenset({"rotary", "bias"})
+
+    @options
+    class Config:
+        n_kv_head: PositiveInt | None = None
+        window: PositiveInt | None = None
+        softcap: PositiveFloat | None = None
+        qk_norm: bool = False
+        dropout: Probability | None = None
+
+    def __init__(self, config: Config, ctx: BuildContext):
+        super().__init__()
+        self.n_head, self.head_dim = ctx.n_head, ctx.head_dim
+        self.n_kv_head = config.n_kv_head or ctx.n_head
+        if self.n_kv_head > self.n_head:
+            raise UserError(
+                f"attention.n_kv_head: {self.n_kv_head} is more than model.n_head={self.n_head}. "
+                f"Take at most {self.n_head}, or more heads"
+            )
+        self.window, self.softcap = config.window, config.softcap
+        self.dropout = ctx.dropout if config.dropout is None else config.dropout
+        self.q = ctx.linear(ctx.d_model, self.n_head * self.head_dim)
+        self.k = ctx.linear(ctx.d_model, self.n_kv_head * self.head_dim)
+        self.v = ctx.linear(ctx.d_model, self.n_kv_head * self.head_dim)
+        self.o = ctx.linear(self.n_head * self.head_dim, ctx.d_model, role="residual_out")
+        self.q_norm, self.k_norm = self._build_qk_norm(config, ctx)
+        self.softmax = ctx.build("softmax")
+        self.position = self.build_position(ctx)
+
+    def _build_qk_norm(self, config: Config, ctx: BuildContext):
+        if not config.qk_norm:
+            return None, None
+        if ctx.block.norm.name == "identity":
+            raise UserError("attention.qk_norm: does nothing with norm=identity. Choose another norm, or qk_norm=false")
+        return ctx.norm(self.head_dim), ctx.norm(self.head_dim)
+
+    def new_state(self, batch: int, capacity: int, device: torch.device, dtype: torch.dtype) -> KVCache:
+        capacity = capacity if self.window is None else min(capacity, self.window)
+        return KVCache(batch, self.n_kv_head, capacity, (self.head_dim, self.head_dim), device, dtype)
+
+    def forward(self, x: Tensor, span: Span, state: KVCache | None = None) -> Tensor:
+        q, k, v = self._heads(self.q(x)), self._heads(self.k(x)), self._heads(self.v(x))  # (B, heads, T, d)
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
+        if self.position is not None and self.position.kind == "rotary":
+            q, k = self.position.rotate(q, span), self.position.rotate(k, span)
+        key_index = None
+        if state is not None:
+            k, v, key_index = state.extend(k, v, span)  # (B, n_kv_head, S, d)
+        attend = self.attend_fused if self.softmax.fused and self.softcap is None else self.attend_explicitly
+        y = attend(q, k.to(q.dtype), v.to(q.dtype), span, key_index)
+        return self.o(y.transpose(1, 2).flatten(2))  # (B, T, H d) -> (B, T, C)
+
+    def attend_fused(self, q: Tensor, k: Tensor, v: Tensor, span: Span, key_index: Tensor | None) -> Tensor:
+        """PyTorch's fused kernel: scores are never stored."""
+        k, v = self._even_groups(k), self._even_groups(v)
+        mask, is_causal = self._mask(q, k, span, key_index)
+        return F.scaled_dot_product_attention(
+            q,
+            k,
+            v,
+            attn_mask=mask,
+            dropout_p=self.dropout if self.training else 0.0,
+            is_causal=is_causal,
+            enable_gqa=k.shape[1] != q.shape[1],
+        )
+
+    def attend_explicitly(self, q: Tensor, k: Tensor, v: Tensor, span: Span, key_index: Tensor | None) -> Tensor:
+        """Score by score, for every softmax and option the fused kernel does not know."""
+        k, v = self._per_query_head(k), self._per_query_head(v)  # (B, H, S, d)
+        scores = (q @ k.transpose(-2, -1)) / math.sqrt(self.head_dim)  # (B, H, T, S)
+        if self.softcap is not None:
+            scores = self.softcap * torch.tanh(scores / self.softcap)
+        index = span.index if key_index is None else key_index
+        if self.position is not None and self.position.kind == "bias":
+            scores = scores + self.position.bias(span.index, index)
+        scores = scores.masked_fill(~span.visible(index, self.window), -math.inf)
+        weights = F.dropout(self.softmax(scores), self.dropout, self.training)
+        return weights.to(v.dtype) @ v  # (B, H, T, d)
+
+    def _mask(self, q: Tensor, k: Tensor, span: Span, key_index: Tensor | None) -> tuple[Tensor | None, bool]:
+        """What SDPA needs: (mask, is_causal), never both. No mask is built where causality alone, or nothing, hides a
+        key."""
+        keys, biased = k.shape[2], self.position is not None and self.position.kind == "bias"
+        windowed = self.window is not None and self.window < keys
+        if span.padding is None and not biased and not windowed:
+            if span.length == keys:
+                return None, True
+            if span.length == 1:
+                return None, False
+        index = span.index if key_index is None else key_index
+        visible = span.visible(index, self.window)
+        if not biased:
+            return visible, False
+        return self.position.bias(span.index, index).to(q.dtype).masked_fill(~visible, -math.inf), False
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # (B, T, heads d) -> (B, heads, T, d)
+
+    def _even_groups(self, x: Tensor) -> Tensor:
+        return x if self.n_head % self.n_kv_head == 0 else self._per_query_head(x)
+
+    def _per_query_head(self, x: Tensor) -> Tensor:
+        if self.n_kv_head == self.n_head:
+            return x
+        return x[:, torch.arange(self.n_head, device=x.device) * self.n_kv_head // self.n_head]
+
+    def cost(self, work: Work) -> Cost:
+        heads, width, kv_width = work.batch * self.n_head, self.head_dim, 2 * self.n_kv_head * self.head_dim
+        pairs = work.pairs(self.window)
+        scores = work.over(heads * work.tokens, heads * pairs)
+        useful = heads * pairs * width
+        products = (
+            Matmul(work.tokens, width, work.context, heads, useful, weight_format=None),  # q k^T
+            Matmul(work.tokens, work.context, width, heads, useful, weight_format=None),  # weights v
+        )
+        parts = {name: getattr(self, name).cost(work) for name in ("q", "k", "v", "o")}
+        if self.q_norm is not None and self.k_norm is not None:
+            for name, n in (("q_norm", self.n_head), ("k_norm", self.n_kv_head)):
+                rows = work.all_tokens * n
+                parts[name] = getattr(self, name).cost(work.over(rows, rows * width))
+        if self.position is not None:
+            turned = work.over(work.all_tokens * (self.n_head + self.n_kv_head), 0)
+            parts["position"] = self.position.cost(turned if self.position.kind == "rotary" else scores)
+        parts["softmax"] = self.softmax.cost(scores)
+        kept = work.context if self.window is None else min(work.context, self.window)
+        state = work.batch * kv_width * work.cache_bits
+        return Cost(
+            matmuls=products,
+            ops={} if self.softcap is None else {"mul": 2 * scores.elements, "tanh": scores.elements},
+            state_bits=state * kept,
+            state_read_bits=state * kept if work.context > work.tokens else 0,
+            state_written_bits=state * work.tokens,
+            activations=work.all_tokens * (2 * self.n_head * width + kv_width),
+            parts=parts,
+        )

@@ -1,0 +1,125 @@
+"""Linear attention: a running sum of k v^T in place of a cache that grows."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from minigpt.components.attention.base import Attention
+from minigpt.components.base import BuildContext, Span
+from minigpt.cost import Cost, Matmul, Work
+from minigpt.registry import register
+from minigpt.schema import PositiveInt, options
+
+
+class LinearState:
+    """Sums over all tokens seen: kv (B, H, d, d) of phi(k) v^T and k (B, H, 1, d) of phi(k), in fp32."""
+
+    def __init__(self, batch: int, n_head: int, width: int, device: torch.device):
+        self.kv = torch.zeros(batch, n_head, width, width, device=device)
+        self.k = torch.zeros(batch, n_head, 1, width, device=device)
+
+    @property
+    def bits(self) -> int:
+        return 8 * (self.kv.nbytes + self.k.nbytes)
+
+
+@register("attention", "linear")
+class LinearAttention(Attention):
+    """y_t = phi(q_t) S_t / (phi(q_t) z_t), S_t = sum phi(k_s) v_s^T, z_t = sum phi(k_s) over s <= t, phi = elu + 1.
+
+    Katharopoulos et al. 2020, arXiv:2006.16236. The state does not grow with the context. With position=rope the
+    queries and keys of the numerator are turned, those of the denominator are not (Su et al. 2021, section 3.3), so it
+    stays positive.
+
+    Computed in chunks: quadratic inside a chunk of ``chunk`` tokens, through the sums between chunks. The cost in
+    hardware is the recurrent form's; a dense count gives what the chunks compute.
+
+    x (B, T, C) -> q, k, v (B, H, T, d) -> in chunks (B, H, N, c, d) -> y (B, H, T, d) -> (B, T, C)
+    """
+
+    uses = frozenset({"linear", "position"})
+    positions = frozenset({"rotary"})
+
+    @options
+    class Config:
+        chunk: PositiveInt = 64
+
+    def __init__(self, config: Config, ctx: BuildContext):
+        super().__init__()
+        self.n_head, self.head_dim, self.chunk = ctx.n_head, ctx.head_dim, config.chunk
+        inner = ctx.n_head * ctx.head_dim
+        self.q = ctx.linear(ctx.d_model, inner)
+        self.k = ctx.linear(ctx.d_model, inner)
+        self.v = ctx.linear(ctx.d_model, inner)
+        self.o = ctx.linear(inner, ctx.d_model, role="residual_out")
+        self.position = self.build_position(ctx)
+
+    def new_state(self, batch: int, capacity: int, device: torch.device, dtype: torch.dtype) -> LinearState:
+        return LinearState(batch, self.n_head, self.head_dim, device)
+
+    def forward(self, x: Tensor, span: Span, state: LinearState | None = None) -> Tensor:
+        precise = torch.promote_types(x.dtype, torch.float32)  # sums need its range
+        q, k, v = (self._heads(linear(x)).to(precise) for linear in (self.q, self.k, self.v))
+        q, k = F.elu(q) + 1, F.elu(k) + 1  # (B, H, T, d), positive
+        if span.real is not None:
+            k = k * span.real[:, None, :, None]
+        seen = k.cumsum(dim=2)  # (B, H, T, d): z_t
+        if state is not None:
+            seen = seen + state.k
+            state.k = seen[:, :, -1:]
+        normaliser = (q * seen).sum(dim=-1, keepdim=True).clamp_min(1e-6)  # (B, H, T, 1)
+        if self.position is not None:
+            q, k = self.position.rotate(q, span), self.position.rotate(k, span)
+        y = self._numerator(q, k, v, state) / normaliser
+        return self.o(y.to(x.dtype).transpose(1, 2).flatten(2))
+
+    def _numerator(self, q: Tensor, k: Tensor, v: Tensor, state: LinearState | None) -> Tensor:
+        """sum over s <= t of (q_t . k_s) v_s: (B, H, T, d)."""
+        tokens = q.shape[2]
+        chunk = min(self.chunk, tokens)
+        spare = -tokens % chunk  # zero keys and values change no sum
+        q, k, v = (F.pad(each, (0, 0, 0, spare)).unflatten(2, (-1, chunk)) for each in (q, k, v))  # (B, H, N, c, d)
+        within = (q @ k.transpose(-2, -1)).tril() @ v  # (B, H, N, c, d)
+        sums = k.transpose(-2, -1) @ v  # (B, H, N, d, d): each chunk's own
+        through = sums.cumsum(dim=2)
+        before = through - sums
+        if state is not None:
+            before = before + state.kv[:, :, None]
+            state.kv = state.kv + through[:, :, -1]
+        y = within + q @ before
+        return y.flatten(2, 3)[:, :, :tokens]
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.n_head, self.head_dim)).transpose(1, 2)  # (B, T, H d) -> (B, H, T, d)
+
+    def cost(self, work: Work) -> Cost:
+        d, heads = self.head_dim, work.batch * self.n_head
+        n = work.all_tokens * self.n_head * d
+        state_bits = 32 * heads * (d * d + d)
+        parts = {name: getattr(self, name).cost(work) for name in ("q", "k", "v", "o")}
+        if self.position is not None:
+            parts["position"] = self.position.cost(work.over(2 * work.all_tokens * self.n_head, 0))
+        return Cost(
+            matmuls=self._products(work),
+            # phi of q and k: exp, compare, add; z: add; normaliser: multiply and add; quotient: one reciprocal per row
+            ops={"exp": 2 * n, "cmp": 2 * n, "add": 4 * n, "mul": 2 * n, "recip": n // d},
+            state_bits=state_bits,
+            state_read_bits=state_bits if work.context > work.tokens else 0,
+            state_written_bits=state_bits,
+            activations=4 * n,
+            parts=parts,
+        )
+
+    def _products(self, work: Work) -> tuple[Matmul, ...]:
+        d, heads = self.head_dim, work.batch * self.n_head
+        if not work.dense:  # recurrent: S += k v^T and q S, token by token
+            useful = heads * work.tokens * d * d
+            return tuple(Matmul(m, k, d, heads * work.tokens, useful, None) for m, k in ((d, 1), (1, d)))
+        chunk = min(self.chunk, work.tokens)
+        chunks = heads * math.ceil(work.tokens / chunk)
+        shapes = ((chunk, d, chunk), (chunk, chunk, d), (d, chunk, d), (chunk, d, d))
+        return tuple(Matmul(m, k, n, chunks, weight_format=None) for m, k, n in shapes)

@@ -1,0 +1,28 @@
+"""Initialisation scaled by fan-in."""
+
+from __future__ import annotations
+
+import math
+
+from minigpt.components.base import Role
+from minigpt.components.init.base import InitPolicy
+from minigpt.registry import register
+from minigpt.schema import PositiveFloat, options
+
+
+@register("init", "fan_in")
+class FanInInit(InitPolicy):
+    """Normal with standard deviation gain / sqrt(fan_in); tables with ``embedding_std``.  LeCun et al. 1998."""
+
+    @options
+    class Config:
+        gain: PositiveFloat = 1.0
+        embedding_std: PositiveFloat = 0.02
+
+    def __init__(self, config: Config):
+        self.config = config
+
+    def std(self, role: Role, fan_in: int, n_layer: int) -> float:
+        if role in ("embedding", "position"):
+            return self.config.embedding_std
+        return self.config.gain / math.sqrt(fan_in)

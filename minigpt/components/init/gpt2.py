@@ -1,0 +1,28 @@
+"""GPT-2's initialisation."""
+
+from __future__ import annotations
+
+import math
+
+from minigpt.components.base import Role
+from minigpt.components.init.base import InitPolicy
+from minigpt.registry import register
+from minigpt.schema import PositiveFloat, options
+
+
+@register("init", "gpt2")
+class GPT2Init(InitPolicy):
+    """Normal with standard deviation ``std``; what writes into the residual stream is scaled by 1 / sqrt(2 n_layer).
+
+    Radford et al. 2019, section 2.3.
+    """
+
+    @options
+    class Config:
+        std: PositiveFloat = 0.02
+
+    def __init__(self, config: Config):
+        self.base = config.std
+
+    def std(self, role: Role, fan_in: int, n_layer: int) -> float:
+        return self.base / math.sqrt(2 * n_layer) if role == "residual_out" else self.base

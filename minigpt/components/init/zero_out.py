@@ -1,0 +1,26 @@
+"""Blocks that start as the identity."""
+
+from __future__ import annotations
+
+from minigpt.components.base import Role
+from minigpt.components.init.base import InitPolicy
+from minigpt.registry import register
+from minigpt.schema import PositiveFloat, options
+
+
+@register("init", "zero_out")
+class ZeroOutInit(InitPolicy):
+    """Normal with standard deviation ``std``; what writes into the residual stream, and an untied head, start at zero.
+
+    Zhang et al. 2019 (Fixup), arXiv:1901.09321; Yang et al. 2022 (muP), arXiv:2203.03466, for the head.
+    """
+
+    @options
+    class Config:
+        std: PositiveFloat = 0.02
+
+    def __init__(self, config: Config):
+        self.base = config.std
+
+    def std(self, role: Role, fan_in: int, n_layer: int) -> float:
+        return 0.0 if role in ("residual_out", "head") else self.base

@@ -1,0 +1,69 @@
+"""Ternary weights and 8-bit activations (BitNet b1.58)."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from minigpt.components.base import BuildContext, Role
+from minigpt.components.linear.base import LinearMap
+from minigpt.cost import Cost, Work
+from minigpt.registry import register
+from minigpt.schema import Range, options
+
+
+@register("linear", "ternary")
+class TernaryLinear(LinearMap):
+    """y = q8(x) (s round(clip(W / s, -1, 1)))^T, s = mean |W|.  Ma et al. 2024, arXiv:2402.17764.
+
+    Weights are -s, 0 or s; activations are 8-bit integers with one scale **per token** (a scale over the whole tensor
+    would carry the future into the past). Rounding passes gradients straight through; the full-precision weight is what
+    is trained. activation_bits: None leaves activations as they are. The norm before the map is the layout's.
+    """
+
+    weight_format = "ternary"
+
+    @options
+    class Config:
+        activation_bits: Annotated[int, Range(ge=2, le=16)] | None = 8
+
+    def __init__(self, config: Config, ctx: BuildContext, in_features: int, out_features: int, role: Role):
+        super().__init__(config, ctx, in_features, out_features, role)
+        self.activation_bits = config.activation_bits
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.activation_bits is not None:
+            x = straight_through(x, quantise_per_token(x, self.activation_bits))
+        return F.linear(x, straight_through(self.weight, ternary(self.weight)), self.bias)
+
+    def cost(self, work: Work) -> Cost:
+        cost = super().cost(work)
+        if self.activation_bits is None:
+            return cost
+        n_out, n_in = self.weight.shape
+        rows = work.rows or work.all_tokens
+        # per element: |x|, max, x * scale, round; per row: 1 / max; per output: undo both scales
+        per_row = {"abs": n_in, "max": n_in, "round": n_in, "mul": n_in + n_out, "recip": 1}
+        quantising = {op: rows * count for op, count in per_row.items()}
+        return dataclasses.replace(cost, ops={**cost.ops, **quantising}, reductions=1, passes=2)
+
+
+def ternary(weight: Tensor) -> Tensor:
+    """Round to -s, 0 or s with s = mean |weight|."""
+    scale = weight.abs().mean().clamp_min(1e-5)
+    return (weight / scale).round().clamp(-1, 1) * scale
+
+
+def quantise_per_token(x: Tensor, bits: int) -> Tensor:
+    """Symmetric rounding of each last-dimension row to ``bits`` bits, scaled by the row's largest magnitude."""
+    largest = 2 ** (bits - 1) - 1
+    scale = largest / x.abs().amax(dim=-1, keepdim=True).clamp_min(1e-5)
+    return (x * scale).round().clamp(-largest - 1, largest) / scale
+
+
+def straight_through(x: Tensor, rounded: Tensor) -> Tensor:
+    """The rounded value going forward, the gradient of the unrounded going back."""
+    return x + (rounded - x).detach()

@@ -1,0 +1,52 @@
+"""The gated linear unit."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+from minigpt.components.base import BuildContext
+from minigpt.components.mlp.base import FeedForward
+from minigpt.cost import Cost, Work
+from minigpt.registry import register
+from minigpt.schema import PositiveFloat, PositiveInt, options
+
+
+@register("mlp", "glu")
+class GLU(FeedForward):
+    """W_down (act(W_gate x) * W_up x).  Shazeer 2020, arXiv:2002.05202: SwiGLU with activation=silu, GEGLU with gelu.
+
+    hidden: width in between; None is expansion * d_model rounded up to ``multiple_of``. The default expansion of 8/3
+    gives the three matrices the parameters of an MLP's two.
+    """
+
+    uses = frozenset({"activation", "linear"})
+
+    @options
+    class Config:
+        expansion: PositiveFloat = 8 / 3
+        hidden: PositiveInt | None = None
+        multiple_of: PositiveInt = 8
+
+    def __init__(self, config: Config, ctx: BuildContext):
+        super().__init__()
+        wanted = config.expansion * ctx.d_model
+        self.hidden = config.hidden or math.ceil(wanted / config.multiple_of - 1e-9) * config.multiple_of
+        self.gate = ctx.linear(ctx.d_model, self.hidden)
+        self.up = ctx.linear(ctx.d_model, self.hidden)
+        self.activation = ctx.build("activation")
+        self.down = ctx.linear(self.hidden, ctx.d_model, role="residual_out")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(self.activation(self.gate(x)) * self.up(x))  # (B, T, hidden) -> (B, T, d_model)
+
+    def cost(self, work: Work) -> Cost:
+        n = work.all_tokens * self.hidden
+        parts = {
+            "gate": self.gate.cost(work),
+            "up": self.up.cost(work),
+            "activation": self.activation.cost(work.over(work.all_tokens, n)),
+            "down": self.down.cost(work),
+        }
+        return Cost(ops={"mul": n}, activations=3 * n, parts=parts)

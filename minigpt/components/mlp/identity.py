@@ -1,0 +1,33 @@
+"""No MLP."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from minigpt.components.base import BuildContext
+from minigpt.components.mlp.base import FeedForward
+from minigpt.cost import Cost, Work
+from minigpt.registry import register
+from minigpt.schema import options
+
+
+@register("mlp", "identity")
+class IdentityMLP(FeedForward):
+    """Adds nothing (``output: zero``), or the sub-layer's input itself (``output: input``)."""
+
+    @options
+    class Config:
+        output: Literal["zero", "input"] = "zero"
+
+    def __init__(self, config: Config, ctx: BuildContext):
+        super().__init__()
+        self.silent = config.output == "zero"
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.zeros_like(x) if self.silent else x
+
+    def cost(self, work: Work) -> Cost:
+        return Cost()

@@ -1,0 +1,16 @@
+"""The norm axis: (..., width) -> (..., width)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from minigpt.components.base import Part
+
+
+class Norm(Part):
+    """Built as ``cls(config, ctx, width)``. reductions: row-wide reductions before the first output."""
+
+    reductions: int
+
+    def forward(self, x: Tensor) -> Tensor:
+        raise NotImplementedError

@@ -1,0 +1,23 @@
+"""The softmax axis: attention scores -> attention weights."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from minigpt.components.base import Part
+
+
+class Softmax(Part):
+    """Built as ``cls(config, ctx)``.
+
+    scores: (B, H, Tq, Tk), -inf where masked -> weights of the same shape, exactly 0 where masked, and no gradient
+    there. fused: whether PyTorch's scaled_dot_product_attention computes this function, so that attention may use it.
+    normalised: whether rows sum to one. reductions: what a row has to wait for before its first weight.
+    """
+
+    fused: bool = False
+    normalised: bool
+    reductions: int
+
+    def forward(self, scores: Tensor) -> Tensor:
+        raise NotImplementedError

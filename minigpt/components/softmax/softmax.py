@@ -1,0 +1,39 @@
+"""The exact softmax."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from minigpt.components.base import BuildContext
+from minigpt.components.softmax.base import Softmax
+from minigpt.cost import Cost, Work
+from minigpt.registry import register
+from minigpt.schema import options
+
+
+@register("softmax", "softmax")
+class ExactSoftmax(Softmax):
+    """y = exp(s - max(s)) / sum(exp(s - max(s))), row by row.
+
+    Three walks over the row: its maximum, the sum of exponentials, the division; the row is buffered in between.
+    """
+
+    fused = True
+    normalised = True
+    reductions = 2
+
+    @options
+    class Config:
+        pass
+
+    def __init__(self, config: Config, ctx: BuildContext):
+        super().__init__()
+
+    def forward(self, scores: Tensor) -> Tensor:
+        return torch.softmax(scores, dim=-1)
+
+    def cost(self, work: Work) -> Cost:
+        n = work.elements
+        ops = {"max": n, "sub": n, "exp": n, "add": n, "mul": n, "recip": work.rows}
+        return Cost(ops=ops, activations=2 * n, reductions=2, passes=3)
