@@ -1,0 +1,92 @@
+"""What a model is, completely: its sizes and the components of every layer. Stored in checkpoints, built by GPT."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from minigpt import registry
+from minigpt.blocks import BlockSpec
+from minigpt.components.base import BuildContext
+from minigpt.config import TrainConfig
+from minigpt.errors import UserError
+from minigpt.registry import Component, Spec
+from minigpt.schema import PositiveInt, Probability, options, typed
+
+
+@options
+class ModelSpec:
+    """A resolved model. blocks: one per layer. default: the block that the embedding and the final norm go by."""
+
+    d_model: PositiveInt
+    n_head: PositiveInt
+    head_dim: PositiveInt
+    n_layer: PositiveInt
+    block_size: PositiveInt
+    vocab_size: PositiveInt
+    bias: bool
+    dropout: Probability
+    tie_embeddings: bool
+    default: BlockSpec
+    blocks: tuple[BlockSpec, ...]
+    init: Annotated[Spec, Component("init")]
+    seed: int
+
+    def context(self, layer: int | None = None) -> BuildContext:
+        """What layer ``layer`` is built with; None for what stands outside the blocks."""
+        return BuildContext(
+            d_model=self.d_model,
+            n_head=self.n_head,
+            head_dim=self.head_dim,
+            n_layer=self.n_layer,
+            layer_index=-1 if layer is None else layer,
+            block_size=self.block_size,
+            vocab_size=self.vocab_size,
+            bias=self.bias,
+            dropout=self.dropout,
+            block=self.default if layer is None else self.blocks[layer],
+        )
+
+
+def resolve(run: TrainConfig, vocab_size: int | None = None) -> ModelSpec:
+    """The ModelSpec of a training configuration.
+
+    vocab_size: the dataset's; model.vocab_size may be larger (padded), never smaller.
+    Raises UserError when neither gives a size, or the model's is too small.
+    """
+    wanted = run.model.vocab_size or vocab_size
+    if wanted is None:
+        raise UserError("model.vocab_size: not known without a dataset. Prepare the dataset, or set model.vocab_size")
+    if vocab_size is not None and wanted < vocab_size:
+        raise UserError(
+            f"model.vocab_size: {wanted} is too small for dataset '{run.data.name}', which has {vocab_size} tokens. "
+            f"Take at least {vocab_size}, or null"
+        )
+    sizes = run.model
+    return ModelSpec(
+        d_model=sizes.d_model,
+        n_head=sizes.n_head,
+        head_dim=sizes.head_dim or sizes.d_model // sizes.n_head,
+        n_layer=sizes.n_layer,
+        block_size=sizes.block_size,
+        vocab_size=wanted,
+        bias=sizes.bias,
+        dropout=sizes.dropout,
+        tie_embeddings=sizes.tie_embeddings,
+        default=BlockSpec(label="default", **{axis: getattr(run, axis) for axis in registry.BLOCK_AXES}),
+        blocks=run.resolved_blocks(),
+        init=run.init,
+        seed=run.seed,
+    )
+
+
+def spec_of_run(folder: Path | str) -> ModelSpec:
+    """The ModelSpec a run was trained with, from its folder alone; raises UserError when there is none."""
+    import json
+
+    file = Path(folder) / "model.json"
+    if not file.is_file():
+        raise UserError(f"{folder}: no run here (model.json is missing)")
+    content = json.loads(file.read_text(encoding="utf-8"))
+    registry.load_plugins(content.pop("plugins"))
+    return typed(ModelSpec, content, str(file))
