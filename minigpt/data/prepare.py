@@ -1,0 +1,261 @@
+"""Prepare a dataset: text -> tokenizer.json, train.bin, val.bin and meta.json, whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+
+from minigpt.data.prepared import FILES, Meta, Split, check_name, dtype_for, open_prepared, read_meta
+from minigpt.data.recipe import Recipe, load_recipe, recipe_names
+from minigpt.data.source import read_documents
+from minigpt.data.tiktoken_bpe import is_path
+from minigpt.data.tokenizers import CharTokenizer, Tokenizer, make_tokenizer
+from minigpt.errors import UserError
+from minigpt.schema import Range, options, plain
+
+PIECE = 1 << 22  # characters encoded at once where the tokenizer allows it: some 64 MB of memory
+PREPARE = "python data/prepare.py"
+TEMPORARY = ".prepare-"  # files are made in a folder of this prefix, then moved
+
+
+@options
+class PrepareConfig:
+    """What to prepare. Either a recipe of this project (``dataset``), or text of one's own (``source`` and ``name``).
+
+    dataset: a recipe, data/<dataset>/dataset.py. source: a file, folder or glob; with ``dataset`` it replaces what the
+    recipe would fetch. tokenizer, val_fraction: None is the recipe's, or char and 0.1. encoding: of
+    tokenizer=tiktoken, a name or a .tiktoken file. overwrite: replace a prepared dataset that differs.
+    """
+
+    dataset: str | None = None
+    source: str | None = None
+    name: str | None = None
+    tokenizer: Literal["char", "byte", "tiktoken"] | None = None
+    encoding: str | None = None
+    val_fraction: Annotated[float, Range(gt=0, lt=1)] | None = None
+    folder: str = "data"
+    overwrite: bool = False
+
+    def __post_init__(self):
+        if self.dataset and self.name:
+            raise UserError("dataset and name: a recipe's dataset has its recipe's name; leave one of the two out")
+        if not self.dataset and not (self.source and self.name):
+            raise UserError(
+                f"expected {PREPARE} dataset=<name>, or source=<file, folder or glob> name=<new>\n"
+                f"  datasets with a recipe: {', '.join(recipe_names())}"
+            )
+        if not self.dataset and self.name in recipe_names():
+            raise UserError(
+                f"name: '{self.name}' has a recipe of its own; use dataset={self.name} source=..., or another name"
+            )
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """All that decides what is written, before anything is tokenized."""
+
+    documents: list[str]
+    source: str
+    kind: str
+    encoding: str
+    val_fraction: float
+    characters: str | None
+    source_sha256: str
+
+    @property
+    def made(self) -> str:
+        parts = [f"tokenizer={self.kind}", f"val_fraction={self.val_fraction}"]
+        parts[1:1] = [f"encoding={Path(self.encoding).stem}"] if self.kind == "tiktoken" else []
+        return " ".join(parts)
+
+
+def prepare(config: PrepareConfig, say: Callable[[str], None] = print) -> Path:
+    """Write ``folder/name`` and return its path. say: gets one line of progress at a time.
+
+    The same text prepared the same way again changes nothing. Raises UserError, with nothing written, for text that
+    cannot be used and for a folder that holds something else, unless ``overwrite``.
+    """
+    name = check_name(config.dataset or config.name or "")
+    target = Path(config.folder) / name
+    plan = _plan(config)
+    try:
+        with _alone_in(target):
+            if not config.overwrite and _is_there(target, name, plan):
+                say(f"{target}: already prepared from this text with {plan.made}; nothing to do")
+                return target
+            say(f"{name}: {sum(map(len, plan.documents)):,} characters in {len(plan.documents)} document(s)")
+            tokenizer = _tokenizer(plan)
+            say(f"  tokenizer {tokenizer.kind}, vocabulary of {tokenizer.vocab_size:,}")
+            with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=target) as temporary:
+                meta = _write(Path(temporary), name, plan, tokenizer)
+                _publish(Path(temporary), target)
+    except OSError as error:
+        raise UserError(
+            f"{target}: could not be written ({error.strerror}).\n  Choose another place: folder=<folder>"
+        ) from None
+    for split, made in (("train", meta.train), ("val", meta.val)):
+        say(f"  {split:5} {made.tokens:>13,} tokens {made.bytes:>13,} bytes of text")
+    say(f"  written to {target} (hash {meta.hash[:12]})")
+    return target
+
+
+@contextlib.contextmanager
+def _alone_in(target: Path) -> Iterator[None]:
+    """Create ``target`` and hold it while it is prepared: of two workers that start together, one prepares, one waits.
+
+    The system lets go of the lock when the process ends, however it ends. Without file locks (Windows) nobody waits.
+    A folder that is still empty at the end is removed.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(ImportError, OSError):  # OSError: a network file system without locks
+            import fcntl
+
+            handle = os.open(target, os.O_RDONLY)
+            held.callback(os.close, handle)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            for left in target.glob(f"{TEMPORARY}*"):  # by a process that was killed: whoever lives holds the lock
+                shutil.rmtree(left, ignore_errors=True)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                target.rmdir()
+
+
+def _plan(config: PrepareConfig) -> _Plan:
+    recipe = load_recipe(config.dataset) if config.dataset else Recipe(documents=list)
+    documents = read_documents(config.source) if config.source else recipe.documents()
+    digest = hashlib.sha256()
+    for text in documents:
+        content = text.encode("utf-8", "surrogatepass")
+        digest.update(f"{len(content)}\n".encode() + content)
+    return _Plan(
+        documents=documents,
+        source=config.source or f"recipe data/{config.dataset}/dataset.py",
+        kind=config.tokenizer or recipe.tokenizer,
+        encoding=config.encoding or recipe.encoding,
+        val_fraction=recipe.val_fraction if config.val_fraction is None else config.val_fraction,
+        characters=recipe.characters if not config.source else None,
+        source_sha256=digest.hexdigest(),
+    )
+
+
+def _is_there(target: Path, name: str, plan: _Plan) -> bool:
+    """Whether the target already holds exactly this; UserError when it holds something else: not ours to destroy."""
+    if not any((target / file).exists() for file in (*FILES, "meta.pkl")):
+        return False
+    if (target / "meta.json").exists():
+        meta = read_meta(target / "meta.json", "\n  Replace it: overwrite=true")
+        if _is_same(meta, plan):
+            open_prepared(name, target.parent)  # raises with the way out when a file of it is damaged
+            return True
+        text = "the same text" if meta.source_sha256 == plan.source_sha256 else "other text"
+        held = f"prepared with {meta.made} from {text}"
+    else:
+        held = "with files that another tool or an interrupted run left"
+    raise UserError(
+        f"{target}: already there, {held}; nothing was changed.\n  Replace it: overwrite=true, or choose another name"
+    )
+
+
+def _is_same(meta: Meta, plan: _Plan) -> bool:
+    if (meta.source_sha256, meta.made) != (plan.source_sha256, plan.made):
+        return False
+    if plan.kind == "tiktoken" and not is_path(plan.encoding):
+        return True  # a published name means one vocabulary; to load it may need the network
+    return meta.tokenizer_hash == _tokenizer(plan).hash
+
+
+def _tokenizer(plan: _Plan) -> Tokenizer:
+    if plan.kind == "char" and plan.characters:
+        return CharTokenizer(plan.characters)
+    if plan.kind == "char":
+        characters: set[str] = {"\n"} if len(plan.documents) > 1 else set()
+        return CharTokenizer("".join(sorted(characters.union(*plan.documents))))
+    return make_tokenizer(plan.kind, "", plan.encoding)
+
+
+def _write(folder: Path, name: str, plan: _Plan, tokenizer: Tokenizer) -> Meta:
+    """All files of the dataset into an empty folder."""
+    dtype = dtype_for(tokenizer.vocab_size)
+    documents = plan.documents
+    if tokenizer.eot_token is None and len(documents) > 1:
+        documents = [text if text.endswith("\n") else text + "\n" for text in documents]
+    ended = tokenizer.eot_token is not None and len(documents) > 1
+    cut = int(sum(map(len, documents)) * (1 - plan.val_fraction))
+    splits = {}
+    for split, pieces in zip(("train", "val"), _cut(documents, cut), strict=True):
+        splits[split] = _write_tokens(folder / f"{split}.bin", _tokens(tokenizer, pieces, ended), tokenizer, dtype)
+    meta = Meta(
+        name=name,
+        vocab_size=tokenizer.vocab_size,
+        dtype=dtype,
+        tokenizer=tokenizer.kind,
+        tokenizer_hash=tokenizer.hash,
+        train=splits["train"],
+        val=splits["val"],
+        split=f"the first {1 - plan.val_fraction:.4g} of all characters, in document order, is train; the rest is val",
+        source=plan.source,
+        source_sha256=plan.source_sha256,
+        made=plan.made,
+        python=platform.python_version(),
+    )
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer.to_json()), encoding="utf-8")
+    (folder / "meta.json").write_text(json.dumps(plain(meta), indent=2) + "\n", encoding="utf-8")
+    return meta
+
+
+def _cut(documents: list[str], cut: int) -> tuple[list[tuple[str, bool]], list[tuple[str, bool]]]:
+    """Cut after ``cut`` characters. Each piece comes with whether its document ends with it."""
+    before: list[tuple[str, bool]] = []
+    after: list[tuple[str, bool]] = []
+    for text in documents:
+        head, tail = text[:cut], text[cut:]
+        cut -= len(head)
+        if head:
+            before.append((head, not tail))
+        if tail:
+            after.append((tail, True))
+    return before, after
+
+
+def _tokens(tokenizer: Tokenizer, pieces: Iterable[tuple[str, bool]], ended: bool) -> Iterator[np.ndarray]:
+    for text, ends in pieces:
+        step = PIECE if tokenizer.cut_anywhere else len(text)
+        for start in range(0, len(text), step):
+            yield tokenizer.encode(text[start : start + step])
+        if ended and ends:
+            yield np.array([tokenizer.eot_token])
+
+
+def _write_tokens(file: Path, tokens: Iterator[np.ndarray], tokenizer: Tokenizer, dtype: str) -> Split:
+    digest, lengths, count, size = hashlib.sha256(), tokenizer.token_bytes(), 0, 0
+    with file.open("wb") as out:
+        for ids in tokens:
+            content = ids.astype(dtype).tobytes()
+            out.write(content)
+            digest.update(content)
+            count, size = count + len(ids), size + int(lengths[ids].sum())
+    if count < 2:
+        raise UserError(f"source: too short: its {file.stem} split has {count} token(s), expected at least 2")
+    return Split(tokens=count, bytes=size, sha256=digest.hexdigest())
+
+
+def _publish(temporary: Path, target: Path) -> None:
+    """Move the files in place. Without meta.json a folder is not prepared, so it goes first and comes last."""
+    for meta in ("meta.json", "meta.pkl"):
+        (target / meta).unlink(missing_ok=True)
+    for file in FILES:
+        os.replace(temporary / file, target / file)
