@@ -64,20 +64,24 @@ def run_hydra(config_name: str, root: type[T], task: Callable[[T], Any]) -> int 
     arguments = sys.argv[1:]
     registry.load_plugins(_plugins_named(arguments))
     store_components()
-    code: list[int | None] = []
+    outcome: list[Any] = []  # carried around Hydra, which would announce a UserError in words of its own
 
     def checked(cfg: Any) -> None:
         from hydra.core.hydra_config import HydraConfig
 
-        overrides = list(HydraConfig.get().overrides.task)
-        result = task(config.check(config.resumed(cfg, overrides), root))
-        code.append(result if isinstance(result, int) else None)
+        try:
+            overrides = list(HydraConfig.get().overrides.task)
+            outcome.append(task(config.check(config.resumed(cfg, overrides), root)))
+        except UserError as error:
+            outcome.append(error)
 
     try:
         hydra.main(version_base=None, config_path=str(CONF), config_name=config_name)(checked)()
     except HydraException as error:
         raise explain(error, arguments, config_name, root) from None
-    return code[0] if code else None
+    if outcome and isinstance(outcome[0], UserError):
+        raise outcome[0]
+    return outcome[0] if outcome and isinstance(outcome[0], int) else None
 
 
 @functools.cache

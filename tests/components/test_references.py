@@ -1,0 +1,261 @@
+"""Outputs equal to independent implementations: PyTorch's own modules, transformers, or the definition written out slowly."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from minigpt import registry
+from minigpt.components.base import Span
+from tests.specs import make_spec
+
+DEVICE = torch.device("cpu")
+
+
+def part(axis: str, name: str, *args, **options):
+    """One component of a 4-head, 32-channel layer, with random parameters."""
+    spec = make_spec(**{axis: {"name": name} | options})
+    context = spec.context(0)
+    built = registry.build(getattr(context.block, axis), context, *args)
+    for module in built.modules():
+        if hasattr(module, "init_buffers"):
+            module.init_buffers()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in built.parameters():
+            parameter.copy_(torch.rand(parameter.shape, generator=generator) + 0.5)
+    return built
+
+
+def values(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(3))
+
+
+def above_diagonal(n: int) -> torch.Tensor:
+    return torch.ones(n, n, dtype=torch.bool).triu(1)
+
+
+@pytest.mark.parametrize("name", registry.names("softmax"))
+def test_masked_scores_get_no_weight_and_no_gradient(name):
+    softmax = part("softmax", name)
+    scores = values(1, 4, 6, 6).masked_fill(above_diagonal(6), -math.inf).requires_grad_()
+    weights = softmax(scores)
+    assert (weights[..., above_diagonal(6)] == 0).all()
+    weights.square().sum().backward()
+    assert scores.grad.isfinite().all()
+    assert (scores.grad[..., above_diagonal(6)] == 0).all()
+
+
+@pytest.mark.parametrize("name", [n for n in registry.names("softmax") if registry.get("softmax", n).normalised])
+def test_normalised_rows_sum_to_one_for_scores_of_any_size(name):
+    for size in (1e-4, 1.0, 1e4):
+        weights = part("softmax", name)(size * values(1, 4, 3, 8))
+        assert weights.isfinite().all()
+        torch.testing.assert_close(weights.sum(-1), torch.ones(1, 4, 3))
+
+
+def test_softmax_is_the_definition():
+    scores = values(1, 4, 3, 8).double()
+    torch.testing.assert_close(part("softmax", "softmax")(scores), scores.exp() / scores.exp().sum(-1, keepdim=True))
+
+
+@pytest.mark.parametrize("online", [True, False])
+def test_softermax_is_softmax_in_base_two(online):
+    scores = values(1, 4, 3, 8).double()
+    expected = torch.softmax(scores * math.log(2), dim=-1)
+    torch.testing.assert_close(part("softmax", "softermax", online=online)(scores), expected)
+
+
+@pytest.mark.parametrize("per_head", [True, False])
+def test_consmax_is_the_paper_s_formula_and_folds_into_one_constant(per_head):
+    consmax, scores = part("softmax", "consmax", per_head=per_head), values(2, 4, 3, 8)
+    gamma = consmax.log_gamma.exp()
+    torch.testing.assert_close(consmax(scores), torch.exp(scores - consmax.beta) / gamma)
+    constant = torch.exp(-consmax.beta) / gamma
+    torch.testing.assert_close(consmax(scores), constant * scores.exp())
+
+
+def test_consmax_starts_at_the_published_constants():
+    from minigpt.model import GPT
+
+    softmax = GPT.create(make_spec(softmax="consmax")).blocks[0].attention.softmax
+    assert softmax.beta.item() == pytest.approx(2.5)
+    assert softmax.log_gamma.exp().item() == pytest.approx(100.0, rel=1e-5)
+
+
+def test_relumax_divides_by_its_divisor_or_by_the_keys_a_row_may_see():
+    scores = values(1, 4, 5, 5).masked_fill(above_diagonal(5), -math.inf)
+    torch.testing.assert_close(part("softmax", "relumax")(scores), scores.clamp_min(0) / 256)
+    visible = torch.arange(1, 6).view(5, 1)
+    torch.testing.assert_close(part("softmax", "relumax", length_scale=True)(scores), scores.clamp_min(0) / visible)
+
+
+def test_layernorm_and_rmsnorm_equal_pytorch_s():
+    x = values(2, 5, 32)
+    ours, theirs = part("norm", "layernorm", 32, bias=True), nn.LayerNorm(32, eps=1e-5)
+    theirs.load_state_dict({"weight": ours.gain, "bias": ours.bias})
+    torch.testing.assert_close(ours(x), theirs(x))
+    ours = part("norm", "rmsnorm", 32)
+    expected = ours.gain * x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt()
+    torch.testing.assert_close(ours(x), expected)
+
+
+@pytest.mark.parametrize("name", registry.names("norm"))
+def test_a_zero_vector_gives_no_nan_and_finite_gradients(name):
+    x = torch.zeros(2, 3, 32, requires_grad=True)
+    y = part("norm", name, 32)(x)
+    y.sum().backward()
+    assert y.isfinite().all()
+    assert x.grad.isfinite().all()
+
+
+def test_dyt_is_the_paper_s_formula():
+    dyt, x = part("norm", "dyt", 32), values(2, 5, 32)
+    torch.testing.assert_close(dyt(x), dyt.gain * torch.tanh(dyt.alpha * x) + dyt.bias)
+
+
+@pytest.mark.parametrize(
+    ("name", "definition"),
+    [
+        ("relu", lambda x: x * (x > 0)),
+        ("squared_relu", lambda x: (x * (x > 0)) ** 2),
+        ("silu", lambda x: x / (1 + torch.exp(-x))),
+        ("gelu", lambda x: x * 0.5 * (1 + torch.erf(x / math.sqrt(2)))),
+    ],
+)
+def test_activations_are_their_definitions(name, definition):
+    x = values(4, 16).double()
+    torch.testing.assert_close(part("activation", name)(x), definition(x))
+
+
+def test_rope_equals_the_rotation_of_llama():
+    from transformers.models.llama.configuration_llama import LlamaConfig
+    from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding, apply_rotary_pos_emb
+
+    q, k = values(2, 4, 16, 8), values(2, 4, 16, 8) + 1
+    span = Span(0, 16, DEVICE)
+    reference = LlamaRotaryEmbedding(LlamaConfig(hidden_size=32, num_attention_heads=4, max_position_embeddings=16))
+    cos, sin = reference(q, torch.arange(16)[None])
+    expected_q, expected_k = apply_rotary_pos_emb(q, k, cos, sin)
+    rope = part("position", "rope")
+    torch.testing.assert_close(rope.rotate(q, span), expected_q, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(rope.rotate(k, span), expected_k, atol=1e-5, rtol=1e-5)
+
+
+def test_rope_scores_depend_on_distance_alone():
+    rope = part("position", "rope", fraction=0.5)
+    q, k = values(1, 4, 1, 8), values(1, 4, 1, 8) + 1
+
+    def score(query: int, key: int) -> torch.Tensor:
+        return (rope.rotate(q, Span(query, 1, DEVICE)) * rope.rotate(k, Span(key, 1, DEVICE))).sum(-1)
+
+    torch.testing.assert_close(score(5, 2), score(15, 12), atol=1e-5, rtol=1e-5)
+
+
+def test_alibi_slopes_are_the_paper_s():
+    from minigpt.components.position.alibi import alibi_slopes
+
+    assert alibi_slopes(8) == [2.0**-h for h in range(1, 9)]
+    assert alibi_slopes(12) == pytest.approx([2.0**-h for h in range(1, 9)] + [2**-0.5, 2**-1.5, 2**-2.5, 2**-3.5])
+
+
+def test_alibi_bias_is_minus_slope_times_distance():
+    bias = part("position", "alibi").bias(torch.tensor([3]), torch.arange(4))
+    assert bias[0, 0].tolist() == pytest.approx([-3 / 4, -2 / 4, -1 / 4, 0])
+
+
+def test_ternary_weights_take_three_values_and_activations_one_scale_per_token():
+    from minigpt.components.linear.ternary import quantise_per_token, ternary
+
+    weight = values(32, 32)
+    scale = weight.abs().mean()
+    assert set((ternary(weight) / scale).round().unique().tolist()) == {-1.0, 0.0, 1.0}
+    x = values(3, 16)
+    rounded = quantise_per_token(x, 8)
+    assert torch.equal(quantise_per_token(x[:1], 8), rounded[:1])  # the other tokens do not matter
+    assert ((rounded - x).abs() <= x.abs().amax(-1, keepdim=True) / 127 / 2 + 1e-6).all()
+
+
+def test_ternary_passes_the_gradient_of_the_unrounded_map():
+    linear, x = part("linear", "ternary", 32, 32, "weight", activation_bits=None), values(4, 32)
+    linear(x).sum().backward()
+    torch.testing.assert_close(linear.weight.grad, x.sum(0).expand(32, 32))
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"window": 5}, {"n_kv_head": 2}, {"n_kv_head": 3}, {"n_kv_head": 1, "window": 3}]
+)
+@pytest.mark.parametrize("position", ["rope", "alibi", "nope"])
+def test_fused_and_explicit_attention_agree(options, position):
+    spec = make_spec(attention={"name": "causal"} | options, position=position)
+    attention = spec.context(0).build("attention").double()
+    for module in attention.modules():
+        if hasattr(module, "init_buffers"):
+            module.init_buffers()
+    g, span = attention.n_kv_head, Span(0, 16, DEVICE)
+    q, k, v = values(2, 4, 16, 8).double(), values(2, g, 16, 8).double() + 1, values(2, g, 16, 8).double() - 1
+    fused, explicit = (f(q, k, v, span, None) for f in (attention.attend_fused, attention.attend_explicitly))
+    torch.testing.assert_close(fused, explicit)
+
+
+def test_causal_attention_is_the_definition_row_by_row():
+    attention = make_spec(attention={"name": "causal", "window": 4, "softcap": 2.0}, position="nope").context(0)
+    attention = attention.build("attention")
+    q, k, v = values(1, 4, 16, 8), values(1, 4, 16, 8) + 1, values(1, 4, 16, 8) - 1
+    y = attention.attend_explicitly(q, k, v, Span(0, 16, DEVICE), None)
+    for t in range(16):
+        keys = slice(max(0, t - 3), t + 1)
+        scores = 2.0 * torch.tanh((q[:, :, t : t + 1] @ k[:, :, keys].mT) / math.sqrt(8) / 2.0)
+        torch.testing.assert_close(y[:, :, t : t + 1], scores.softmax(-1) @ v[:, :, keys])
+
+
+@pytest.mark.parametrize("chunk", [1, 5, 16, 64])
+def test_linear_attention_in_chunks_is_the_recurrence(chunk):
+    attention = make_spec(attention={"name": "linear", "chunk": chunk}, position="nope").context(0).build("attention")
+    with torch.no_grad():
+        for parameter in attention.parameters():
+            parameter.copy_(0.3 * values(*parameter.shape))
+    x = values(2, 16, 32)
+    q, k, v = (F.linear(x, m.weight).view(2, 16, 4, 8) for m in (attention.q, attention.k, attention.v))
+    q, k = F.elu(q) + 1, F.elu(k) + 1
+    kv, z, rows = torch.zeros(2, 4, 8, 8), torch.zeros(2, 4, 8), []
+    for t in range(16):
+        kv = kv + k[:, t, :, :, None] * v[:, t, :, None, :]
+        z = z + k[:, t]
+        rows.append(torch.einsum("bhi,bhij->bhj", q[:, t], kv) / (q[:, t] * z).sum(-1, keepdim=True))
+    expected = F.linear(torch.stack(rows, dim=1).flatten(2), attention.o.weight)
+    torch.testing.assert_close(attention(x, Span(0, 16, DEVICE)), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_glu_has_the_parameters_of_an_mlp_and_computes_swiglu():
+    from minigpt.model import GPT
+
+    context = make_spec(d_model=96, mlp="glu").context(0)
+    glu, mlp = context.build("mlp"), make_spec(d_model=96, mlp="mlp").context(0).build("mlp")
+    assert sum(p.numel() for p in glu.parameters()) == sum(p.numel() for p in mlp.parameters())
+    block = GPT.create(make_spec()).blocks[0]
+    x = values(2, 5, 32)
+    gate, up, down = (m.weight for m in (block.mlp.gate, block.mlp.up, block.mlp.down))
+    torch.testing.assert_close(block.mlp(x), F.linear(F.silu(F.linear(x, gate)) * F.linear(x, up), down))
+
+
+def test_layouts_are_wired_as_their_papers_say():
+    from minigpt.model import GPT
+
+    x, span = values(2, 5, 32), Span(0, 5, DEVICE)
+    for layout in ("pre_norm", "post_norm", "parallel"):
+        b = GPT.create(make_spec(layout=layout)).blocks[0]
+        attend = lambda y, b=b: b.attention(y, span)  # noqa: E731
+        if layout == "pre_norm":
+            h = x + attend(b.attention_norm(x))
+            expected = h + b.mlp(b.mlp_norm(h))
+        elif layout == "post_norm":
+            h = b.attention_norm(x + attend(x))
+            expected = b.mlp_norm(h + b.mlp(h))
+        else:
+            expected = x + attend(b.attention_norm(x)) + b.mlp(b.mlp_norm(x))
+        torch.testing.assert_close(b(x, span), expected, msg=layout)

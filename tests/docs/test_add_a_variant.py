@@ -1,0 +1,49 @@
+"""docs/add_a_variant.md works as it is written: its file is saved, its commands are run."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from minigpt.model import spec_of_run
+from minigpt.training.record import read_run
+
+ROOT = Path(__file__).parent.parent.parent
+PAGE = (ROOT / "docs" / "add_a_variant.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", PAGE, flags=re.DOTALL)
+
+
+def run(command: str, folder: Path, *more: str) -> str:
+    words = shlex.split(command)
+    assert words[0] == "python"
+    script = [str(ROOT / words[1])] if words[1].endswith(".py") else words[1:2]
+    rest = [str(ROOT / w) if w.startswith("tests/") else w for w in words[2:]]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
+    done = subprocess.run(
+        [sys.executable, *script, *rest, *more], cwd=folder, env=env, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_the_page_s_norm_trains_and_is_proven(tmp_path):
+    (source,) = blocks("python")
+    (tmp_path / "my_norms.py").write_text(source)
+    train, prove = blocks("bash")
+    run(train.strip(), tmp_path)
+    record = read_run(tmp_path / "out" / "prmsnorm")
+    assert record.status == "completed"
+    spec = spec_of_run(tmp_path / "out" / "prmsnorm")
+    assert str(spec.default.norm) == "prmsnorm(p=0.25)"
+    proven = run(
+        prove.strip(), tmp_path, "-q", "-p", "no:cacheprovider", f"--rootdir={ROOT}", "-c", str(ROOT / "pyproject.toml")
+    )
+    assert re.search(r"\d\d passed", proven)
+    assert "failed" not in proven

@@ -1,0 +1,138 @@
+"""Names to classes, read from source first and imported only when built."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+import typing
+from pathlib import Path
+
+import pytest
+
+from minigpt import registry, schema
+from minigpt.errors import UserError
+
+EVERY_NAME = [(axis, name) for axis in registry.AXES for name in registry.names(axis)]
+
+
+@pytest.mark.parametrize(("axis", "name"), EVERY_NAME, ids=lambda x: x)
+def test_what_the_source_says_is_what_the_class_has(axis, name):
+    entry, cls = registry.entry(axis, name), registry.get(axis, name)
+    assert (cls.axis, cls.name) == (axis, name)
+    assert schema.defaults(entry.config) == schema.defaults(cls.Config)
+    source_hints, class_hints = (
+        typing.get_type_hints(config, vars(schema), include_extras=True) for config in (entry.config, cls.Config)
+    )
+    assert source_hints == class_hints
+
+
+@pytest.mark.parametrize(("axis", "name"), EVERY_NAME, ids=lambda x: x)
+def test_every_variant_says_in_its_first_line_what_it_computes(axis, name):
+    assert len(registry.entry(axis, name).doc.splitlines()[0]) > 10
+
+
+@pytest.mark.parametrize("axis", registry.AXES)
+def test_every_axis_has_its_house_default(axis):
+    assert registry.HOUSE_DEFAULTS[axis] in registry.names(axis)
+
+
+def test_listing_names_and_reading_schemas_imports_no_torch():
+    code = (
+        "import sys; from minigpt import registry\n"
+        "for axis in registry.AXES:\n"
+        "    for name in registry.names(axis): registry.spec(axis, {'name': name})\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_an_unknown_name_gets_the_nearest_and_all_choices():
+    with pytest.raises(
+        UserError, match=r"norm\.name: there is no norm named 'rmsnrm'\. Did you mean 'rmsnorm'\?"
+    ) as error:
+        registry.spec("norm", {"name": "rmsnrm"})
+    assert "choices: dyt, identity, layernorm, rmsnorm" in str(error.value)
+
+
+def test_a_misspelt_option_gets_the_nearest_and_the_options():
+    with pytest.raises(UserError, match=r"attention\.n_kv_heads: 'causal' has no option.*Did you mean 'n_kv_head'\?"):
+        registry.spec("attention", {"name": "causal", "n_kv_heads": 2})
+
+
+def test_an_option_of_another_variant_says_whose_it_is():
+    with pytest.raises(UserError, match=r"softmax\.beta_init: 'softmax' has no option.*It is an option of consmax"):
+        registry.spec("softmax", {"name": "softmax", "beta_init": 2.0})
+
+
+def test_a_spec_prints_only_what_differs_from_the_defaults():
+    assert str(registry.spec("attention", {"name": "causal", "window": 8})) == "causal(window=8)"
+    assert str(registry.spec("norm", "rmsnorm")) == "rmsnorm"
+
+
+def test_a_name_cannot_be_taken_twice():
+    with pytest.raises(ValueError, match="norm=rmsnorm is already registered"):
+
+        @registry.register("norm", "rmsnorm")
+        class Other:
+            @schema.options
+            class Config:
+                pass
+
+    registry.get("norm", "rmsnorm")
+
+
+def test_a_component_needs_a_config_and_a_known_axis():
+    with pytest.raises(ValueError, match="needs a nested Config"):
+        registry.register("norm", "without_config")(type("Bare", (), {}))
+    with pytest.raises(ValueError, match="unknown axis 'nrom'"):
+        registry.register("nrom", "x")
+
+
+def test_a_config_that_cannot_be_read_from_source_says_so(tmp_path, monkeypatch):
+    import ast
+
+    source = "@register('norm', 'odd')\nclass Odd:\n    @options\n    class Config:\n        eps: float = TINY\n"
+    with pytest.raises(ValueError, match="Config of Odd may use only names of minigpt.schema"):
+        registry._read_class(ast.parse(source).body[0], "norm", "odd.py")
+
+
+def test_a_plugin_s_variant_is_listed_checked_and_built(tmp_path, monkeypatch):
+    plugin = (
+        "from minigpt.components.norm.rmsnorm import RMSNorm\n"
+        "from minigpt.registry import register\n"
+        "from minigpt.schema import options\n"
+        "@register('norm', 'test_plugin_norm', aliases=('old_plugin_norm',))\n"
+        "class PluginNorm(RMSNorm):\n"
+        "    '''RMSNorm under another name.'''\n"
+        "    @options\n"
+        "    class Config(RMSNorm.Config):\n"
+        "        extra: int = 3\n"
+    )
+    (tmp_path / "a_plugin_for_tests.py").write_text(plugin)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    registry.load_plugins(["a_plugin_for_tests"])
+    try:
+        assert "test_plugin_norm" in registry.names("norm")
+        spec = registry.spec("norm", {"name": "old_plugin_norm", "extra": 4})
+        assert (spec.name, spec.options.extra, spec.options.eps) == ("test_plugin_norm", 4, 1e-6)
+    finally:
+        for key in [k for k in registry._plugin_entries if k[1] == "test_plugin_norm"]:
+            del registry._plugin_entries[key]
+
+
+def test_a_missing_plugin_is_named():
+    with pytest.raises(UserError, match="plugins: no module 'no_such_plugin_here'"):
+        registry.load_plugins(["no_such_plugin_here"])
+
+
+def test_component_files_stand_alone():
+    """A variant touches one file: no component imports another variant's file of its axis."""
+    for axis in registry.AXES:
+        for name in registry.names(axis):
+            entry = registry.entry(axis, name)
+            source = Path(__file__).parent.parent.joinpath(*entry.module.split(".")).with_suffix(".py").read_text()
+            others = {registry.entry(axis, o).module for o in registry.names(axis)} - {entry.module}
+            assert not [o for o in others if f"from {o} import" in source], entry.module
+    assert dataclasses.is_dataclass(registry.entry("norm", "rmsnorm").config)
