@@ -1,0 +1,211 @@
+"""A PPA report as files: report.html, report.md, report.json, report.csv. Formatting only; the figures are made in
+ppa_rows.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from analysis.ppa_rows import Report, VariantRow
+from minigpt.hardware.pricing import AREA_FIELDS, ENERGY_FIELDS
+from minigpt.schema import plain
+from minigpt.training.record import write_atomically
+
+TEMPLATES = Path(__file__).parent / "templates"
+LABELS = {
+    "dram_weights_mj": "DRAM, weights",
+    "dram_cache_mj": "DRAM, cache",
+    "dram_activations_mj": "DRAM, activations",
+    "sram_mj": "SRAM",
+    "leakage_mj": "leakage",
+    "arithmetic_mj": "matrix arithmetic",
+    "control_mj": "control",
+    "vector_mj": "vector lanes",
+    "special_mj": "special units",
+    "sram_mm2": "SRAM",
+    "array_mm2": "matrix array",
+    "vector_mm2": "vector lanes",
+    "special_mm2": "special units",
+    "phy_mm2": "PHY and pads",
+    "other_mm2": "rest of the die",
+}
+INK = "#0a0b0c"  # stands for the page's text colour inside the plot
+
+
+def write(report: Report, folder: Path) -> None:
+    """Write the four files; each one whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pages = {"report.json": as_json, "report.csv": as_csv, "report.md": as_markdown, "report.html": as_html}
+    for name, page in pages.items():
+        write_atomically(folder / name, page(report))
+
+
+def as_json(report: Report) -> str:
+    """Every row, with full precision."""
+    content = {field.name: plain(getattr(report, field.name)) for field in dataclasses.fields(report)}
+    return json.dumps(content, indent=1, allow_nan=False) + "\n"
+
+
+def as_csv(report: Report) -> str:
+    """The summary rows, with full precision; an unknown value is empty."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    names = [field.name for field in dataclasses.fields(VariantRow)]
+    writer.writerow(names)
+    writer.writerows([getattr(row, name) for name in names] for row in report.rows)
+    return text.getvalue()
+
+
+def as_markdown(report: Report) -> str:
+    """Summary, breakdown, what is unverified: for a pull request or a terminal."""
+    return _render("ppa_report.md.j2", report)
+
+
+def as_html(report: Report) -> str:
+    """One self-contained page: nothing is fetched, light or dark as the reader's system is."""
+    return _render("ppa_report.html.j2", report, plot=pareto_svg(report))
+
+
+def _render(template: str, report: Report, **more: Any) -> str:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=template.endswith(".html.j2"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": number, "count": count, "percent": percent, "data": data, "cell": cell}
+    return environment.get_template(template).render(
+        report=report,
+        machine=report.hardware,
+        contexts=", ".join(str(c) for c in sorted({row.context for row in report.rows})),
+        energy_fields=sorted(ENERGY_FIELDS, key=list(LABELS).index),
+        area_fields=sorted(AREA_FIELDS, key=list(LABELS).index),
+        labels=LABELS,
+        most_energy=max(row.energy_mj for row in report.rows),
+        most_area=max(row.area_mm2 for row in report.rows),
+        settings=settings(plain(report.hardware)),
+        unverified=[a.name for a in report.assumptions if not a.verified],
+        **more,
+    )
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A number for a reader: significant digits, no exponent where none is needed, a dash for an unknown one."""
+    if value is None:
+        return "-"
+    if value == 0:
+        return "0"
+    magnitude = math.floor(math.log10(abs(value)))
+    if -4 <= magnitude < 7:
+        return f"{value:,.{max(0, digits - 1 - magnitude)}f}"
+    return f"{value:.{digits - 1}e}"
+
+
+def count(value: float) -> str:
+    """A large count with its SI prefix: 124.4 M."""
+    for size, prefix in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e4, " k")):
+        if abs(value) >= size:
+            scaled = value / (1e3 if prefix == " k" else size)
+            return f"{number(scaled)}{prefix}"
+    return f"{value:,.0f}" if float(value).is_integer() else number(value)
+
+
+def percent(share: float) -> str:
+    """A share as per cent with two digits or, from ten per cent on, one decimal where it says something."""
+    shown = number(100 * share, 2 if abs(share) < 0.1 else 3)
+    return f"{shown.removesuffix('.0')} %"
+
+
+def data(value: Any) -> str:
+    """A value in full precision, for a data attribute: the same text as in the CSV."""
+    return "" if value is None else str(value)
+
+
+def cell(row: Any, name: str, style: str = "number") -> Any:
+    """One table cell: what a reader sees, and the exact value beside it."""
+    import markupsafe
+
+    value = getattr(row, name)
+    shown = {"number": number, "count": count, "percent": percent, "text": str}[style](value)
+    return markupsafe.Markup('<td class="{}" data-field="{}" data-value="{}">{}</td>').format(
+        "text" if style == "text" else "figure", name, data(value), shown
+    )
+
+
+def settings(node: Mapping[str, Any], path: str = "") -> list[tuple[str, str]]:
+    """Every setting of the machine as (path, value), constants left to their own table."""
+    found = []
+    for key, value in node.items():
+        where = f"{path}.{key}" if path else key
+        if isinstance(value, Mapping):
+            found += settings(value, where) if where != "constants" else []
+        else:
+            found.append((where, "none" if value is None else str(value)))
+    return found
+
+
+def pareto_svg(report: Report) -> str:
+    """Validation loss against energy per token as inline SVG; variants that none beats in both are joined by a line."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    style = {"svg.fonttype": "none", "svg.hashsalt": "minigpt", "text.color": INK, "axes.labelcolor": INK}
+    style |= {
+        "xtick.color": INK,
+        "ytick.color": INK,
+        "axes.edgecolor": INK,
+        "font.family": "sans-serif",
+        "font.size": 11,
+    }
+    with pyplot.rc_context(style):
+        figure, axes = pyplot.subplots(figsize=(8.4, 4.6))
+        front = sorted((row for row in report.rows if row.pareto), key=lambda row: row.energy_mj)
+        axes.plot(
+            [row.energy_mj for row in front], [row.val_loss for row in front],
+            drawstyle="steps-post", color="#2f7d6d", linewidth=1.5, alpha=0.7, zorder=1,
+        )  # fmt: skip
+        for row in report.rows:
+            colour = "#2f7d6d" if row.pareto else "#b4643c"
+            axes.errorbar(
+                row.energy_mj, row.val_loss, yerr=row.val_loss_std, color=colour, ecolor=colour, elinewidth=1,
+                capsize=3, marker="o" if row.pareto else "D", markersize=8 if row.pareto else 6,
+                markerfacecolor=colour if row.pareto else "none",
+            )  # fmt: skip
+        _label_points(axes, report.rows)
+        axes.ticklabel_format(useOffset=False)
+        axes.margins(0.12)
+        axes.set_xlabel("energy per decoded token, mJ")
+        axes.set_ylabel("validation loss, nats per token")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.18, color=INK, linewidth=0.6)
+        text = io.StringIO()
+        figure.tight_layout()
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        pyplot.close(figure)
+    svg = text.getvalue()
+    return svg[svg.index("<svg") :].replace(INK, "currentColor")
+
+
+def _label_points(axes: Any, rows: tuple[VariantRow, ...]) -> None:
+    """Names beside the points, the ones right of the middle to the left; in a crowd only the front is named."""
+    middle = (min(r.energy_mj for r in rows) + max(r.energy_mj for r in rows)) / 2
+    for row in rows:
+        if len(rows) > 12 and not row.pareto:
+            continue
+        left = row.energy_mj > middle
+        axes.annotate(
+            row.variant, (row.energy_mj, row.val_loss), xytext=(-10 if left else 10, 7), textcoords="offset points",
+            ha="right" if left else "left", fontsize=10,
+        )  # fmt: skip

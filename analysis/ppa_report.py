@@ -1,0 +1,61 @@
+"""What runs cost on a machine: python analysis/ppa_report.py runs=out/<sweep> hardware=edge_16nm
+
+Writes report.html, report.md, report.json and report.csv: quality beside energy, latency and area, for every variant
+of a sweep.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a script finds its own folder only, not the repository
+
+from minigpt import cli
+from minigpt.errors import UserError
+from minigpt.hardware import HardwareSpec
+from minigpt.schema import PositiveInt, options
+
+
+@options
+class PpaReportConfig:
+    """Options of ``conf/ppa_report.yaml``, explained there."""
+
+    runs: str
+    hardware: HardwareSpec
+    out: str | None = None
+    context: PositiveInt | None = None
+    batch: PositiveInt = 1
+    baseline: str | None = None
+    plugins: list[str] = ()  # type: ignore[assignment]
+
+
+def write_report(config: PpaReportConfig) -> Path:
+    """Price every variant below ``config.runs``, write the four files, return their folder."""
+    from analysis import ppa_pages, ppa_rows
+    from minigpt.model import GPT, spec_of_run
+    from minigpt.training.record import find_runs
+
+    groups, left_out = ppa_rows.grouped(find_runs(config.runs))
+    if not groups:
+        seen = ", ".join(f"{row.run} ({row.status})" for row in left_out) or "no runs at all"
+        raise UserError(f"runs: no completed run with a validation loss in {config.runs}; found {seen}")
+    variants = []
+    for name, runs in groups.items():
+        spec = spec_of_run(runs[0].folder)
+        model, context = GPT.on_meta(spec), config.context or spec.block_size
+        variants.append(ppa_rows.priced(name, runs, model.cost, config.hardware, context, config.batch))
+    found = ppa_rows.report(variants, left_out, config.hardware, config.batch, config.baseline)
+    folder = Path(config.out) if config.out else Path(config.runs) / "ppa"
+    ppa_pages.write(found, folder)
+    return folder
+
+
+@cli.entry("ppa_report", PpaReportConfig)
+def main(config: PpaReportConfig) -> None:
+    """Write, and say where."""
+    print(f"wrote {write_report(config)}/report.html, .md, .json, .csv")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""What one component does on one machine, in counts: products, scalar operations, bits moved. No constants yet."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+
+from minigpt.cost import Cost, Matmul
+from minigpt.errors import unknown
+from minigpt.hardware import operations
+from minigpt.hardware.spec import HardwareSpec
+
+ARITY = dict.fromkeys(("add", "sub", "mul", "div", "max", "cmp", "select"), 3)
+"""Elements an operation of its own moves, in and out; all others move two."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ActivationBytes:
+    """Activation bytes that reach the DRAM, three ways. unfused: every operation is a kernel of its own. fused: every
+    component is one. on_chip: results wait in SRAM; what one component reads and writes spills whole if it does not
+    fit."""
+
+    unfused: float
+    fused: float
+    on_chip: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Census:
+    """One component, or several added up, on one machine.
+
+    macs: format -> multiply-accumulates that are carried out. adds, multiplies, luts: uses of a vector lane's circuits;
+    special_*: those inside special operations. lane_ops, special_ops: cycles they occupy one lane.
+    """
+
+    macs: Mapping[str, float]
+    array_s: float
+    adds: int
+    multiplies: int
+    special_adds: int
+    special_multiplies: int
+    special_luts: int
+    lane_ops: int
+    special_ops: int
+    sram_bits: float
+    weight_bits: float
+    cache_bits: float
+    activations: ActivationBytes
+    reductions: int
+    passes: int
+
+
+def census(cost: Cost, spec: HardwareSpec) -> Census:
+    """Count what a component's own cost means on this machine; its parts are left to the caller."""
+    lane, special = operations.split(cost.ops)
+    uses = {name: operations.circuits(name) for name in cost.ops}
+    weight_bits = sum(n * weight_width(fmt, spec) for fmt, n in cost.weights_read.items())
+    cache_bits = float(cost.state_read_bits + cost.state_written_bits)
+    activations = activation_bytes(cost, spec)
+    operands = sum(_operand_bits(m, spec) for m in cost.matmuls)
+    filled = (weight_bits if spec.memory.weights == "dram" else 0) + (cache_bits if spec.memory.cache == "dram" else 0)
+    streamed = 0 if cost.matmuls else cost.activations * spec.memory.activation_bits
+    macs: dict[str, float] = {}
+    for m in cost.matmuls:
+        fmt = m.weight_format or "native"
+        weight_width(fmt, spec)
+        macs[fmt] = macs.get(fmt, 0) + m.repeat * m.m * m.k * m.n * done_share(m, spec)
+    return Census(
+        macs=macs,
+        array_s=sum(array_seconds(m, spec) for m in cost.matmuls),
+        adds=sum(n * uses[name].add for name, n in lane.items()),
+        multiplies=sum(n * uses[name].multiply for name, n in lane.items()),
+        special_adds=sum(n * uses[name].add for name, n in special.items()),
+        special_multiplies=sum(n * uses[name].multiply for name, n in special.items()),
+        special_luts=sum(n * uses[name].lut for name, n in special.items()),
+        lane_ops=lane.total(),
+        special_ops=special.total(),
+        sram_bits=operands + filled + streamed,
+        weight_bits=weight_bits,
+        cache_bits=cache_bits,
+        activations=activations,
+        reductions=cost.reductions,
+        passes=cost.passes,
+    )
+
+
+def weight_width(fmt: str, spec: HardwareSpec) -> float:
+    """Bits of one stored weight of a format."""
+    widths = {"native": float(spec.memory.weight_bits), "ternary": spec.memory.ternary_bits}
+    if fmt not in widths:
+        raise unknown("cost", fmt, f"hardware {spec.name} has no weight format", widths)
+    return widths[fmt]
+
+
+def done_share(m: Matmul, spec: HardwareSpec) -> float:
+    """Share of repeat x m x k x n that the machine carries out: the useful ones if it skips what is masked."""
+    full = m.repeat * m.m * m.k * m.n
+    return m.macs / full if spec.matrix.skips_masked and full else 1.0
+
+
+def systolic_cycles(m: int, k: int, n: int, rows: int, columns: int) -> int:
+    """Cycles of (m x k) @ (k x n) on an output-stationary array: ceil(m/R) ceil(n/C) (R + C + k - 2) - 1, as
+    SCALE-Sim.
+    """
+    return math.ceil(m / rows) * math.ceil(n / columns) * (rows + columns + k - 2) - 1
+
+
+def array_seconds(m: Matmul, spec: HardwareSpec) -> float:
+    """Time of the products alone: systolic cycles, tiles dealt out to all arrays, or FLOPs over the peak."""
+    engine = spec.matrix
+    done = done_share(m, spec)
+    if m.repeat * m.m * m.k * m.n == 0:
+        return 0.0
+    if engine.peak_tflops is not None:
+        return m.repeat * m.m * m.k * m.n * done / spec.macs_per_s
+    tiles = m.repeat * math.ceil(m.m / engine.rows) * math.ceil(m.n / engine.columns)
+    tiles_each = math.ceil(tiles * done / engine.count)
+    return (tiles_each * (engine.rows + engine.columns + m.k - 2) - 1) / spec.clock_hz
+
+
+def activation_bytes(cost: Cost, spec: HardwareSpec) -> ActivationBytes:
+    """Traffic of one component's activations if they went through memory, per operation and per component.
+
+    What a product takes from the component's own state (keys and values) is cache traffic and not counted again.
+    """
+    products = 0
+    for m in cost.matmuls:
+        right = m.k * m.n if m.weight_format is None and not cost.state_read_bits else 0
+        products += m.repeat * (m.m * m.k + m.m * m.n + right)
+    singly = products + sum(n * ARITY.get(name, 2) for name, n in cost.ops.items())
+    size = spec.memory.activation_bits / 8
+    fused = cost.activations * size
+    spilled = fused if fused > spec.memory.sram_bytes else 0.0
+    return ActivationBytes(unfused=max(singly * size, fused), fused=fused, on_chip=spilled)
+
+
+def _operand_bits(m: Matmul, spec: HardwareSpec) -> float:
+    """SRAM traffic of a product in tiles of rows x columns: an operand once per tile of the other, the result once."""
+    width = weight_width(m.weight_format, spec) if m.weight_format else spec.memory.activation_bits
+    left = m.m * m.k * math.ceil(m.n / spec.matrix.columns) * spec.memory.activation_bits
+    right = m.k * m.n * math.ceil(m.m / spec.matrix.rows) * width
+    result = m.m * m.n * spec.memory.activation_bits
+    return m.repeat * done_share(m, spec) * (left + right + result)

@@ -1,0 +1,94 @@
+"""Cycles, bits and operations of one component on one machine."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from minigpt.cost import OPERATIONS, Cost, Matmul
+from minigpt.errors import UserError
+from minigpt.hardware import load
+from minigpt.hardware.census import array_seconds, census, systolic_cycles
+from minigpt.hardware.constants import nominal
+from minigpt.hardware.operations import circuits
+from minigpt.hardware.pricing import energy, times
+
+EDGE = load("edge_16nm")
+
+
+def with_matrix(**changes):
+    return dataclasses.replace(EDGE, matrix=dataclasses.replace(EDGE.matrix, **changes))
+
+
+def test_systolic_cycles_are_those_of_scale_sim():
+    """M = 32, N = 16, K = 256 on 16 x 16."""
+    assert systolic_cycles(m=32, k=256, n=16, rows=16, columns=16) == 571
+
+
+def test_one_array_takes_exactly_its_cycles():
+    spec = with_matrix(rows=16, columns=16)
+    assert array_seconds(Matmul(32, 256, 16), spec) * spec.clock_hz == pytest.approx(571)
+
+
+def test_decoding_one_sequence_leaves_most_of_the_array_idle():
+    one, full = (array_seconds(Matmul(m, 768, 768), EDGE) for m in (1, EDGE.matrix.rows))
+    assert one == full
+
+
+@pytest.mark.parametrize("name", sorted(OPERATIONS))
+def test_every_operation_takes_energy_and_time_on_every_machine(name):
+    for machine in ("edge_16nm", "a100_80g", "h100_sxm"):
+        spec = load(machine)
+        counted, values = census(Cost(ops={name: 1000}), spec), nominal(spec.all_constants)
+        spent = energy(counted, spec, 0.0, 0.0, values)
+        assert spent.vector_mj + spent.special_mj > 0
+        assert times(counted, spec, values).vector_s > 0
+
+
+def test_an_operation_without_a_price_is_refused_never_free():
+    with pytest.raises(UserError, match=r"no hardware price for operation 'expp'. Did you mean 'exp'"):
+        circuits("expp")
+
+
+def test_a_weight_format_the_machine_does_not_know_is_refused():
+    with pytest.raises(UserError, match=r"no weight format 'ternery'. Did you mean 'ternary'"):
+        census(Cost(weights_read={"ternery": 5}), EDGE)
+    with pytest.raises(UserError, match="no weight format"):
+        census(Cost(matmuls=(Matmul(1, 2, 3, weight_format="nf4"),)), EDGE)
+
+
+def test_a_ternary_multiply_accumulate_is_an_addition():
+    values = nominal(EDGE.all_constants)
+    spent = {
+        fmt: energy(census(Cost(matmuls=(Matmul(1, 64, 64, weight_format=fmt),)), EDGE), EDGE, 0.0, 0.0, values)
+        for fmt in ("native", "ternary")
+    }
+    assert spent["ternary"].arithmetic_mj == pytest.approx(64 * 64 * values["accumulate"] * 1e-9)
+    assert spent["ternary"].arithmetic_mj < spent["native"].arithmetic_mj / 2
+
+
+def test_masked_products_cost_only_where_the_machine_does_not_skip_them():
+    product = Cost(matmuls=(Matmul(128, 64, 128, useful=128 * 129 // 2 * 64, weight_format=None),))
+    skipping, plodding = census(product, EDGE), census(product, with_matrix(skips_masked=False))
+    assert skipping.macs["native"] == 128 * 129 // 2 * 64
+    assert plodding.macs["native"] == 128 * 128 * 64
+    assert plodding.array_s > skipping.array_s
+
+
+def test_activation_bytes_grow_from_on_chip_to_fused_to_unfused():
+    counted = census(Cost(ops={"exp": 100, "add": 100}, activations=200), EDGE).activations
+    assert (counted.on_chip, counted.fused, counted.unfused) == (0, 200, 100 * 2 + 100 * 3)
+
+
+def test_keys_and_values_from_the_cache_are_not_activations():
+    product = Cost(matmuls=(Matmul(1, 64, 1000, weight_format=None),))
+    fresh, cached = (
+        census(dataclasses.replace(product, state_read_bits=bits), EDGE).activations.unfused for bits in (0, 64_000 * 8)
+    )
+    assert (fresh, cached) == (64 + 1000 + 64_000, 64 + 1000)
+
+
+def test_activations_that_do_not_fit_on_chip_spill():
+    elements = EDGE.memory.sram_bytes + 1
+    assert census(Cost(activations=elements), EDGE).activations.on_chip == elements
