@@ -61,9 +61,11 @@ def run_hydra(config_name: str, root: type[T], task: Callable[[T], Any]) -> int 
     from hydra.errors import HydraException
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing: what the user sees is decided here
-    arguments = sys.argv[1:]
-    registry.load_plugins(_plugins_named(arguments))
+    registry.load_plugins(_plugins_named(sys.argv[1:]))
     store_components()
+    arguments = with_own_checks(sys.argv[1:])
+    first = next((i for i, argument in enumerate(arguments) if "=" in argument and argument[0] != "-"), len(arguments))
+    sys.argv[1:] = [*arguments[:first], search_path(), *arguments[first:]]  # overrides must stand together
     outcome: list[Any] = []  # carried around Hydra, which would announce a UserError in words of its own
 
     def checked(cfg: Any) -> None:
@@ -78,7 +80,7 @@ def run_hydra(config_name: str, root: type[T], task: Callable[[T], Any]) -> int 
     try:
         hydra.main(version_base=None, config_path=str(CONF), config_name=config_name)(checked)()
     except HydraException as error:
-        raise explain(error, arguments, config_name, root) from None
+        raise explain(error) from None
     if outcome and isinstance(outcome[0], UserError):
         raise outcome[0]
     return outcome[0] if outcome and isinstance(outcome[0], int) else None
@@ -102,43 +104,37 @@ def store_components() -> None:
     store.store(group="hydra/sweeper", name="study", node={"_target_": target, "params": None}, provider="minigpt")
 
 
-def explain(error: Exception, arguments: list[str], config_name: str, root: type) -> UserError:
-    """Say what was wrong with the command line in our own words: Hydra's would suggest ``+key``, which is no way
-    out."""
-    text = str(error)
-    group = re.search(r"(?:Could not find|In '[^']*': Could not find) '([^']+)/([^'/]+)'", text)
+def with_own_checks(arguments: list[str]) -> list[str]:
+    """Force every plain ``key=value`` in (Hydra's ``++``), so that unknown keys reach our check, which says what was meant.
+
+    Hydra would refuse them with the advice to write ``+key=value``, and then take that. A choice of a group stays one.
+    """
+    groups = {p.name for p in CONF.iterdir() if p.is_dir()} | set(registry.AXES) | {"explorations"}
+    forced = []
+    for argument in arguments:
+        key = argument.split("=", 1)[0].lstrip("+")
+        if "=" not in argument or argument[0] in "-~" or key.startswith("hydra"):
+            forced.append(argument)
+        else:
+            forced.append(argument.lstrip("+") if key in groups else f"++{argument.lstrip('+')}")
+    return forced
+
+
+def search_path() -> str:
+    """Where Hydra finds ``explorations/``: in the folder one starts from, then in the project."""
+    folders = dict.fromkeys((Path.cwd(), CONF.parent))
+    return f"hydra.searchpath={[f'file://{folder}' for folder in folders]}"
+
+
+def explain(error: Exception) -> UserError:
+    """What Hydra could not compose, in our own words."""
+    text = str(error).strip()
+    group = re.search(r"Could not find '([^']+)/([^'/]+)'", text)
     if group:
         axis, name = group.groups()
         choices = re.findall(r"^\t(\S+)$", text, flags=re.MULTILINE)
         return unknown(axis, name, f"there is no {axis} named", choices)
-    if "Could not override" in text or "Key '" in text:
-        try:
-            config.check(_compose_leniently(arguments, config_name), root)
-        except UserError as understood:
-            return understood
-        except Exception as failed:  # composing again is a courtesy: when it fails too, Hydra's first message stands
-            text += f"\n({failed})"
-    return UserError(re.sub(r"\s*To append to your config use \S+", "", text).strip())
-
-
-def _compose_leniently(arguments: list[str], config_name: str) -> Any:
-    """Compose with every plain ``key=value`` forced in, so that the strict check sees the unknown key and names it."""
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    groups = {p.name for p in CONF.iterdir() if p.is_dir()} | set(registry.AXES) | {"explorations"}
-    overrides = []
-    for argument in (a for a in arguments if "=" in a and not a.startswith("-")):
-        override = OverridesParser.create().parse_override(argument)
-        key = override.key_or_group
-        if override.is_sweep_override():
-            argument = f"{key}={next(override.sweep_string_iterator())}"
-        forced = key not in groups and not key.startswith("hydra") and argument[0] not in "+~"
-        overrides.append(f"++{argument}" if forced else argument)
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base=None):
-        return compose(config_name, overrides)
+    return UserError("\n".join(line for line in text.splitlines() if line.strip())[:600])
 
 
 def _plugins_named(arguments: list[str]) -> list[str]:

@@ -1,4 +1,5 @@
-"""Options of the test run: ``--plugin my_module`` lets the contract tests run over variants registered outside the project."""
+"""Options of the test run: ``--plugin my_module`` lets the contract tests run over variants registered outside the
+project."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ def test_a_config_that_cannot_be_read_from_source_says_so(tmp_path, monkeypatch)
     import ast
 
     source = "@register('norm', 'odd')\nclass Odd:\n    @options\n    class Config:\n        eps: float = TINY\n"
-    with pytest.raises(ValueError, match="Config of Odd may use only names of minigpt.schema"):
+    with pytest.raises(ValueError, match=r"Config of Odd may use only names of minigpt\.schema"):
         registry._read_class(ast.parse(source).body[0], "norm", "odd.py")
 
 

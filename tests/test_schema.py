@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 import pytest
 
 from minigpt.errors import UserError
 from minigpt.schema import (
-    Annotated,
-    Literal,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,

@@ -78,13 +78,13 @@ STATED = {
     # A division by the row's sum is one reciprocal per row and a multiply per element.
     "softmax=softmax": {"recip": -R},
     "softmax=softermax": {"recip": -R},
-    # exp as two table reads and a product with both constants folded in; torch subtracts them (their sum is one addition).
+    # exp as two table reads and a product, both constants folded in; torch subtracts them (their sum is one addition).
     "softmax=consmax": {"exp": N, "add": N + 1, "lut": -2 * N, "mul": -N},
     # A constant divisor folds into the value projection.
     "softmax=relumax": {"mul": N},
     # eps is added once per row, and the mean is one scaling per row.
     "norm=rmsnorm": {"add": R, "mul": R},
-    # torch centres x twice (for the variance and for the result); mean and variance are scaled, eps is added, once per row.
+    # torch centres x twice (for variance and result); mean and variance are scaled, eps is added, once per row.
     "norm=layernorm": {"add": N + R, "mul": 2 * R},
     # x * sigmoid(x), with the sigmoid as one operation.
     "activation=silu": {"sigmoid": N, "exp": -N, "add": -N, "recip": -N},
@@ -100,8 +100,7 @@ def test_cost_counts_the_operations_torch_dispatches_up_to_what_is_stated(name):
     inputs = (x, x + 1) if axis == "residual" else (x,)
     found = census(component, *inputs)
     found.subtract(counted_by_cost(component))
-    stated = STATED[name] if name in STATED else {}
-    assert {op: count for op, count in found.items() if count} == stated
+    assert {op: count for op, count in found.items() if count} == STATED.get(name, {})
 
 
 def test_softmax_is_one_of_each_per_element_and_consmax_reduces_nothing():

@@ -1,4 +1,5 @@
-"""Outputs equal to independent implementations: PyTorch's own modules, transformers, or the definition written out slowly."""
+"""Outputs equal to independent implementations: PyTorch's own modules, transformers, or the definition written out
+slowly."""
 
 from __future__ import annotations
 

@@ -1,0 +1,106 @@
+"""What a person sees who mistypes: one or two lines, the nearest valid choice, exit code 2, nothing written."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def run(folder: Path, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / script), *arguments],
+        cwd=folder,
+        env=os.environ | {"COLUMNS": "120"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+BAD_INPUT = {
+    "model.n_lyer=3": r"model\.n_lyer: unknown key 'n_lyer'\. Did you mean 'n_layer'\?",
+    "+model.n_lyer=3": r"model\.n_lyer: unknown key 'n_lyer'\. Did you mean 'n_layer'\?",
+    "++training.max_step=3": r"training\.max_step: unknown key 'max_step'\. Did you mean 'max_steps'\?",
+    "+flavour=vanilla": r"flavour: unknown key 'flavour'",
+    "nrom=rmsnorm": r"nrom: unknown key 'nrom'\. Did you mean 'norm'\?",
+    "norm=rmsnrm": r"norm: there is no norm named 'rmsnrm'\. Did you mean 'rmsnorm'\?\n  choices: .*layernorm",
+    "model=nanogpt": r"model: there is no model named 'nanogpt'\. Did you mean 'nanogpt_.pu'\?",
+    "optimizer=adam": r"optimizer: there is no optimizer named 'adam'\. Did you mean 'adamw'\?",
+    "attention.n_kv_heads=2": r"attention\.n_kv_heads: 'causal' has no option .*Did you mean 'n_kv_head'\?",
+    "attention=linear attention.window=8": r"attention\.window: 'linear' has no option 'window'.*option of causal",
+    "+softmax.beta_init=2.0": r"softmax\.beta_init: 'softmax' has no option .* It is an option of consmax",
+    "attention=linear softmax=consmax": r"softmax=consmax would be ignored: attention=linear.* Leave softmax=softmax",
+    "attention=linear position=alibi": r"attention=linear does not support position=alibi .*Choose position=",
+    "mlp=identity activation=relu": r"activation=relu would be ignored",
+    "model.d_model=130": r"model\.d_model: 130 is not divisible by model\.n_head=4\. Take d_model=128 or 132",
+    "attention.n_kv_head=5": r"attention\.n_kv_head: 5 is more than model\.n_head=4",
+    "attention.n_kv_head=0": r"attention\.n_kv_head: 0 is out of range, expected >= 1",
+    "model.n_layer=two": r"model\.n_layer: expected a whole number, got 'two'",
+    "training.precision=fp8": r"training\.precision: expected one of auto, fp32, bf16, fp16, got 'fp8'",
+    "training.max_steps=null": r"training: no budget\. Set one of",
+    "data.name=pydoc": r"pydoc.*(Did you mean 'pydocs'|pydocs)",
+    "device=gpu": r"device",
+    "resume=out/nothing": r"resume: no run in 'out/nothing'",
+    "pattern=[local]": r"pattern\[0\]: there is no block named 'local'",
+    "plugins=[no_such_module]": r"plugins: no module 'no_such_module'",
+    "model.d_model": r"model\.d_model",
+}
+
+
+@pytest.mark.parametrize("arguments", BAD_INPUT)
+def test_bad_input_is_two_lines_and_exit_code_2(tmp_path, arguments):
+    done = run(tmp_path, "train.py", *arguments.split())
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert re.search(BAD_INPUT[arguments], done.stderr, flags=re.DOTALL), done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) <= 3, done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_typo_inside_a_file_is_found_too(tmp_path):
+    (tmp_path / "explorations").mkdir()
+    (tmp_path / "explorations" / "mine.yaml").write_text("# @package _global_\nmodel: {n_hed: 2}\n")
+    done = run(tmp_path, "train.py", "explorations=mine")
+    assert done.returncode == 2
+    assert re.search(r"model\.n_hed: unknown key 'n_hed'\. Did you mean 'n_head'\?", done.stderr), done.stderr
+
+
+def test_a_bad_point_of_a_sweep_stops_it_before_it_starts(tmp_path):
+    done = run(tmp_path, "train.py", "-m", "attention=causal,linear", "softmax=softmax,consmax")
+    assert done.returncode == 2
+    assert re.search(r"softmax=consmax would be ignored", done.stderr), done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_composing_needs_no_torch(tmp_path):
+    code = (
+        "import sys, runpy; sys.argv = ['train.py', '--cfg', 'job']\n"
+        f"try: runpy.run_path({str(ROOT / 'train.py')!r}, run_name='__main__')\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "heavy = {'torch', 'wandb', 'optuna', 'matplotlib', 'transformers'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "n_kv_head" in done.stdout
+
+
+def test_help_lists_what_can_be_chosen(tmp_path):
+    done = run(tmp_path, "train.py", "--help")
+    assert done.returncode == 0
+    for word in ("softmax: ", "consmax", "nanogpt_cpu", "gqa", "python train.py"):
+        assert word in done.stdout, word
+
+
+def test_a_checkpoint_that_is_not_there_is_named(tmp_path):
+    done = run(tmp_path, "sample.py", "checkpoint=out/nothing")
+    assert done.returncode == 2
+    assert "out/nothing" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,103 @@
+"""Every shipped YAML composes, checks and builds; what is checked is typed, frozen and hashes to an identity."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from minigpt import cli, config, registry, schema
+from minigpt.config import TrainConfig, check
+from minigpt.errors import UserError
+from minigpt.model import GPT, resolve
+
+ROOT = Path(__file__).parent.parent
+PRESETS = sorted(p.relative_to(ROOT / "conf") for p in (ROOT / "conf").glob("*/*.yaml"))
+TRAIN_GROUPS = {*registry.AXES, "data", "model", "logger"}
+EXPLORATIONS = sorted(p.stem for p in (ROOT / "explorations").glob("*.yaml"))
+
+
+def composed(*overrides: str) -> TrainConfig:
+    cli.store_components()
+    with initialize_config_dir(str(ROOT / "conf"), version_base=None):
+        search = cli.search_path()
+        return check(compose("train", cli.with_own_checks([search, *overrides])), TrainConfig)
+
+
+def test_the_default_choices_are_the_house_defaults():
+    run = composed()
+    for axis, name in registry.HOUSE_DEFAULTS.items():
+        assert getattr(run, axis) == registry.spec(axis, {"name": name}), axis
+
+
+def test_what_train_yaml_says_is_what_the_schemas_default_to():
+    run, components = composed(), {axis: getattr(composed(), axis) for axis in registry.AXES}
+    assert run == TrainConfig(**components)
+
+
+@pytest.mark.parametrize("preset", [p for p in PRESETS if p.parts[0] in TRAIN_GROUPS], ids=str)
+def test_every_preset_composes_checks_and_builds(preset):
+    run = composed(f"{preset.parts[0]}={preset.stem}")
+    assert GPT.on_meta(resolve(run, 96)).parameter_count() > 0
+
+
+@pytest.mark.parametrize("preset", [p.stem for p in PRESETS if p.parts[0] == "model"])
+def test_the_command_line_wins_over_a_model_preset(preset):
+    run = composed(f"model={preset}", "norm=dyt", "softmax=consmax", "model.n_layer=20", "position=alibi")
+    assert (run.norm.name, run.softmax.name, run.model.n_layer, run.position.name) == ("dyt", "consmax", 20, "alibi")
+
+
+@pytest.mark.parametrize("name", EXPLORATIONS)
+def test_every_exploration_composes_and_checks(name):
+    composed(f"explorations={name}")
+
+
+def test_every_shipped_yaml_says_what_it_is_for_in_a_comment():
+    for file in [*(ROOT / "conf").rglob("*.yaml"), *(ROOT / "explorations").glob("*.yaml")]:
+        comments = [line for line in file.read_text().splitlines() if line.startswith("# ") and "@package" not in line]
+        assert comments, file
+
+
+def test_presets_named_in_the_readme_do_what_they_say():
+    run = composed("attention=gqa", "attention.n_kv_head=2", "norm=rmsnorm", "mlp=swiglu", "softmax=consmax")
+    assert str(run.attention) == "causal(n_kv_head=2)"
+    assert (run.mlp.name, run.activation.name) == ("glu", "silu")
+    assert composed("mlp=swiglu", "activation=gelu").activation.name == "gelu"
+
+
+@pytest.mark.parametrize(
+    ("preset", "parameters", "vocab_size"),
+    # gpt2: Radford et al. 2019, smallest model. nanogpt_cpu: 0.80 M by nanoGPT's count, which leaves positions out.
+    [("gpt2", 124_439_808, 50257), ("nanogpt_cpu", 804_096, 65), ("nanogpt_gpu", 10_745_088, 65)],
+)
+def test_presets_have_the_published_sizes(preset, parameters, vocab_size):
+    assert GPT.on_meta(resolve(composed(f"model={preset}"), vocab_size)).parameter_count() == parameters
+
+
+def test_a_checked_configuration_is_frozen_and_survives_yaml(tmp_path):
+    run = composed("attention=gqa", "blocks={local: {attention: {window: 8}}}", "pattern=[local, default]")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        run.seed = 3
+    config.save_yaml(run, tmp_path / "config.yaml")
+    again = check(config.load_yaml(tmp_path / "config.yaml"), TrainConfig)
+    assert again == run
+    assert again.identity == run.identity
+
+
+def test_identity_is_what_decides_the_result_and_nothing_else():
+    base = composed()
+    assert composed("name=x", "out=elsewhere", "logger=tensorboard", "training.threads=1").identity == base.identity
+    for override in ("seed=1", "softmax=consmax", "training.max_steps=7", "optimizer.lr=0.1", "data.val_tokens=100"):
+        assert composed(override).identity != base.identity, override
+
+
+def test_a_resumed_run_keeps_its_configuration_but_may_go_further(tmp_path):
+    stored = composed("softmax=consmax", "training.max_steps=10")
+    config.save_yaml(stored, tmp_path / "config.yaml")
+    asked = {**schema.plain(composed("training.max_steps=20")), "resume": str(tmp_path)}
+    again = check(config.resumed(asked, [f"resume={tmp_path}", "training.max_steps=20"]), TrainConfig)
+    assert (again.softmax.name, again.training.max_steps) == ("consmax", 20)
+    with pytest.raises(UserError, match="a resumed run keeps its own configuration"):
+        config.resumed(asked, [f"resume={tmp_path}", "softmax=relumax"])
