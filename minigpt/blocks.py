@@ -17,10 +17,9 @@ from minigpt.schema import options
 
 
 @options
-class BlockSpec:
-    """The components of one layer. label: the name of the block it came from."""
+class BlockParts:
+    """The components a block is made of: one for each of BLOCK_AXES."""
 
-    label: str
     attention: Annotated[Spec, Component("attention")]
     softmax: Annotated[Spec, Component("softmax")]
     norm: Annotated[Spec, Component("norm")]
@@ -30,6 +29,18 @@ class BlockSpec:
     linear: Annotated[Spec, Component("linear")]
     residual: Annotated[Spec, Component("residual")]
     layout: Annotated[Spec, Component("layout")]
+
+
+@options
+class BlockSpec(BlockParts):
+    """The block of one layer. label: the name it goes by in the pattern."""
+
+    label: str
+
+    @classmethod
+    def default(cls, parts: BlockParts) -> BlockSpec:
+        """The default block: the parts chosen at the top level."""
+        return cls(label="default", **{axis: getattr(parts, axis) for axis in BLOCK_AXES})
 
 
 def resolve_blocks(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from minigpt import registry, schema
-from minigpt.blocks import BlockSpec, resolve_blocks
+from minigpt.blocks import BlockParts, BlockSpec, resolve_blocks
 from minigpt.errors import UserError
 from minigpt.registry import Component, Spec
 from minigpt.schema import (
@@ -110,9 +110,14 @@ class LoggerConfig:
     mode: Literal["offline", "online"] = "offline"
     init_timeout: PositiveFloat = 10.0
 
+    def __post_init__(self):
+        for option, default in (("project", "minigpt"), ("mode", "offline"), ("init_timeout", 10.0)):
+            if self.name != "wandb" and getattr(self, option) != default:
+                raise UserError(f"logger.{option}: is an option of wandb; logger={self.name} would ignore it")
+
 
 @options
-class TrainConfig:
+class TrainConfig(BlockParts):
     """Everything a run is. The component keys are the default block; ``blocks``, ``pattern`` and ``layers`` vary it.
 
     name: the run's folder is ``out/name`` (None: the time and the config's hash). resume: a run folder to go on from.
@@ -121,15 +126,6 @@ class TrainConfig:
 
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
-    attention: Annotated[Spec, Component("attention")]
-    softmax: Annotated[Spec, Component("softmax")]
-    norm: Annotated[Spec, Component("norm")]
-    mlp: Annotated[Spec, Component("mlp")]
-    activation: Annotated[Spec, Component("activation")]
-    position: Annotated[Spec, Component("position")]
-    linear: Annotated[Spec, Component("linear")]
-    residual: Annotated[Spec, Component("residual")]
-    layout: Annotated[Spec, Component("layout")]
     init: Annotated[Spec, Component("init")]
     blocks: dict[str, dict[str, Any]] = field(default_factory=dict)
     pattern: list[str] = ()  # type: ignore[assignment]
@@ -155,7 +151,7 @@ class TrainConfig:
 
     def resolved_blocks(self) -> tuple[BlockSpec, ...]:
         """One BlockSpec per layer."""
-        default = BlockSpec(label="default", **{axis: getattr(self, axis) for axis in registry.BLOCK_AXES})
+        default = BlockSpec.default(self)
         return resolve_blocks(
             default, self.blocks, tuple(self.pattern), self.layers, self.model.n_layer, repeat=self.repeat_pattern
         )

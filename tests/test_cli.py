@@ -47,6 +47,7 @@ BAD_INPUT = {
     "training.max_steps=null": r"training: no budget\. Set one of",
     "data.name=pydoc": r"pydoc.*(Did you mean 'pydocs'|pydocs)",
     "device=gpu": r"device",
+    "logger.project=mine": r"logger\.project: is an option of wandb; logger=none would ignore it",
     "resume=out/nothing": r"resume: no run in 'out/nothing'",
     "pattern=[local]": r"pattern\[0\]: there is no block named 'local'",
     "plugins=[no_such_module]": r"plugins: no module 'no_such_module'",

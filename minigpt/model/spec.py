@@ -73,7 +73,7 @@ def resolve(run: TrainConfig, vocab_size: int | None = None) -> ModelSpec:
         bias=sizes.bias,
         dropout=sizes.dropout,
         tie_embeddings=sizes.tie_embeddings,
-        default=BlockSpec(label="default", **{axis: getattr(run, axis) for axis in registry.BLOCK_AXES}),
+        default=BlockSpec.default(run),
         blocks=run.resolved_blocks(),
         init=run.init,
         seed=run.seed,
