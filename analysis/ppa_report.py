@@ -33,7 +33,7 @@ class PpaReportConfig:
 def write_report(config: PpaReportConfig) -> Path:
     """Price every variant below ``config.runs``, write the four files, return their folder."""
     from analysis import ppa_pages, ppa_rows
-    from minigpt.model import GPT, spec_of_run
+    from minigpt.model import GPT, read_spec
     from minigpt.training.record import find_runs
 
     groups, left_out = ppa_rows.grouped(find_runs(config.runs))
@@ -42,7 +42,7 @@ def write_report(config: PpaReportConfig) -> Path:
         raise UserError(f"runs: no completed run with a validation loss in {config.runs}; found {seen}")
     variants = []
     for name, runs in groups.items():
-        spec = spec_of_run(runs[0].folder)
+        spec = read_spec(runs[0].folder)
         model, context = GPT.on_meta(spec), config.context or spec.block_size
         variants.append(ppa_rows.priced(name, runs, model.cost, config.hardware, context, config.batch))
     found = ppa_rows.report(variants, left_out, config.hardware, config.batch, config.baseline)

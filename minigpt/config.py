@@ -185,6 +185,7 @@ def check(cfg: Any, root: type[T]) -> T:
 
 
 RESUMABLE = (
+    "plugins",
     "training.max_",
     "training.patience",
     "training.min_delta",
@@ -209,6 +210,9 @@ def resumed(cfg: Any, overrides: list[str]) -> Any:
             f"resume: no run in '{folder}' (no config.yaml there). Give the run's folder, such as out/<run>"
         )
     stored = load_yaml(folder / "config.yaml") | {"resume": str(folder)}
+    unnamed = [p for p in stored["plugins"] if p not in content["plugins"]]
+    if unnamed:  # what is loaded runs no code of its own accord
+        raise UserError(f"resume: '{folder}' needs the plugins it was started with: plugins=[{','.join(unnamed)}]")
     for override in overrides:
         key = override.lstrip("+").split("=", 1)[0]
         if key == "resume":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 from minigpt import registry
@@ -11,7 +10,7 @@ from minigpt.components.base import BuildContext
 from minigpt.config import TrainConfig
 from minigpt.errors import UserError
 from minigpt.registry import Component, Spec
-from minigpt.schema import PositiveInt, Probability, options, typed
+from minigpt.schema import PositiveInt, Probability, options
 
 
 @options
@@ -78,15 +77,3 @@ def resolve(run: TrainConfig, vocab_size: int | None = None) -> ModelSpec:
         init=run.init,
         seed=run.seed,
     )
-
-
-def spec_of_run(folder: Path | str) -> ModelSpec:
-    """The ModelSpec a run was trained with, from its folder alone; raises UserError when there is none."""
-    import json
-
-    file = Path(folder) / "model.json"
-    if not file.is_file():
-        raise UserError(f"{folder}: no run here (model.json is missing)")
-    content = json.loads(file.read_text(encoding="utf-8"))
-    registry.load_plugins(content.pop("plugins"))
-    return typed(ModelSpec, content, str(file))

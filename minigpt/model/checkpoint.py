@@ -1,0 +1,224 @@
+"""Checkpoints: a model, what it is, and its tokenizer in one folder that needs nothing else.
+
+``model.safetensors`` holds the weights (a shared one once), ``model.json`` the ModelSpec, ``tokenizer.json`` the
+tokenizer, ``meta.json`` where training stood and the hash of every file. A checkpoint is data from strangers: reading
+one parses JSON and safetensors, resolves names through the registry, and imports nothing the caller did not ask for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from minigpt import registry
+from minigpt.checkpoint_folder import find_checkpoint, read_json, read_meta, refused, replace_folder, verified
+from minigpt.errors import UserError
+from minigpt.model.gpt import GPT
+from minigpt.model.spec import ModelSpec
+from minigpt.schema import plain, typed
+
+__all__ = [
+    "Checkpoint",
+    "find_checkpoint",
+    "load_checkpoint",
+    "load_weights",
+    "read_spec",
+    "save_checkpoint",
+    "verified",
+]
+
+WEIGHTS, SPEC, TOKENIZER = "model.safetensors", "model.json", "tokenizer.json"
+_SAME_WEIGHTS = ("seed", "init", "dropout")  # of a ModelSpec: what may differ while the weights still fit
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """A loaded checkpoint. model: in eval mode, on the device asked for. tokenizer, meta: as stored."""
+
+    model: GPT
+    spec: ModelSpec
+    tokenizer: dict[str, Any]
+    meta: dict[str, Any]
+    folder: Path
+
+
+def save_checkpoint(
+    folder: Path,
+    model: nn.Module,
+    *,
+    tokenizer: Mapping[str, Any],
+    meta: Mapping[str, Any],
+    plugins: Sequence[str] = (),
+    extra: Mapping[str, Callable[[Path], None]] | None = None,
+) -> None:
+    """Replace ``folder`` by a checkpoint of ``model``, whole or not at all.
+
+    model: a GPT, compiled or not. tokenizer: its JSON form. meta: what to remember of the training (step, val_loss);
+    the format, the tensors' roles and every file's size and sha256 are added. plugins: the modules that registered the
+    model's parts, for people to know. extra: further files, name -> what writes it, given its path.
+    """
+    gpt = _unwrapped(model)
+    tensors = {name: tensor.detach().contiguous() for name, tensor in _tensors(gpt)}
+    roles = {_plain_name(name): role for name, role in gpt.roles().items()}
+    spec = plain(gpt.spec) | {"plugins": list(plugins)}
+    writers: dict[str, Callable[[Path], None]] = {
+        WEIGHTS: lambda file: save_file(tensors, file, metadata={"format": "pt"}),
+        SPEC: lambda file: _write_json(file, spec),
+        TOKENIZER: lambda file: _write_json(file, tokenizer),
+    }
+    for name, write in (extra or {}).items():
+        if name in writers or name == "meta.json":
+            raise ValueError(f"{name} is one of a checkpoint's own files")
+        writers[name] = write
+    replace_folder(Path(folder), writers, {**meta, "parameters": gpt.parameter_count(), "roles": roles})
+
+
+def load_checkpoint(path: Path | str, device: torch.device | str = "cpu", plugins: Sequence[str] = ()) -> Checkpoint:
+    """Read a checkpoint, and build its model on ``device``, in eval mode.
+
+    path: a run's folder (its best checkpoint, else its last) or a checkpoint's. plugins: modules to import first,
+    because the caller trusts them; those a checkpoint lists are never imported for its sake.
+    Raises UserError when there is none, or it is torn, or it was made of parts that are not registered here.
+    """
+    registry.load_plugins(plugins)
+    folder = find_checkpoint(path)
+    verified(folder, (WEIGHTS, SPEC, TOKENIZER))
+    spec = read_spec(folder)
+    with _weights(folder) as stored:
+        try:
+            _check_fit(GPT.on_meta(spec), stored, folder)  # before memory is taken for sizes a file only claims
+            model = GPT.create(spec, device, initialise=False)
+        except (RuntimeError, ValueError, TypeError, MemoryError) as error:
+            raise UserError(f"{folder / SPEC}: this model cannot be built on {device} ({error})") from None
+        _fill(model, stored)
+    return Checkpoint(model.eval(), spec, read_json(folder, TOKENIZER), read_meta(folder), folder)
+
+
+def load_weights(model: nn.Module, folder: Path | str) -> None:
+    """Fill ``model`` with a checkpoint's weights, to go on training it; compiled or not, on its own device.
+
+    Raises UserError when the checkpoint is torn or of another architecture, naming what differs; the model is then
+    untouched.
+    """
+    gpt, folder = _unwrapped(model), find_checkpoint(folder)
+    verified(folder, (WEIGHTS, SPEC))
+    _check_same(read_spec(folder), gpt.spec, folder)
+    with _weights(folder) as stored:
+        _check_fit(gpt, stored, folder)
+        _fill(gpt, stored)
+
+
+def read_spec(folder: Path) -> ModelSpec:
+    """The ModelSpec stored in a checkpoint folder; raises UserError for one that cannot be built here."""
+    content = read_json(folder, SPEC)
+    plugins = content.pop("plugins", [])
+    try:
+        spec = typed(ModelSpec, content)
+    except UserError as error:
+        missing = [str(p) for p in plugins if p not in sys.modules] if isinstance(plugins, list) else []
+        if missing:
+            raise UserError(
+                f"{folder / SPEC}: needs the plugin {', '.join(missing)}, and a checkpoint imports nothing by itself. "
+                f"If you trust it: plugins=[{','.join(missing)}]"
+            ) from None
+        raise UserError(f"{folder / SPEC}: {error}") from None
+    if len(spec.blocks) != spec.n_layer:
+        raise UserError(f"{folder / SPEC}: n_layer is {spec.n_layer}, but {len(spec.blocks)} blocks are described")
+    return spec
+
+
+class _weights:
+    """Context manager: a safetensors file open for reading, its failures turned into UserErrors."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def __enter__(self) -> Any:
+        try:
+            self.file = safe_open(self.folder / WEIGHTS, framework="pt", device="cpu")
+        except (SafetensorError, OSError) as error:
+            raise refused(self.folder, error) from None
+        return self.file.__enter__()
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        self.file.__exit__(kind, error, trace)
+        if isinstance(error, SafetensorError):
+            raise refused(self.folder, error) from None
+
+
+def _check_same(stored: ModelSpec, wanted: ModelSpec, folder: Path) -> None:
+    """Raise UserError naming the first key in which two models differ so that weights do not mean the same."""
+    here, there = dict(_leaves(plain(wanted))), dict(_leaves(plain(stored)))
+    different = [key for key in {**here, **there} if here.get(key) != there.get(key)]
+    if different:
+        key = different[0]
+        more = f" (and {len(different) - 1} more)" if len(different) > 1 else ""
+        has, is_ = (values.get(key, "nothing") for values in (there, here))
+        raise UserError(
+            f"{key}: checkpoint has {has}, this model {is_}{more}. "
+            f"{folder} holds another architecture; take its configuration, or train from the start"
+        )
+
+
+def _leaves(spec: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """(key as people type it, value) of everything that gives the weights their meaning, sizes first."""
+    for key, value in spec.items():
+        if key not in ("default", "blocks", *_SAME_WEIGHTS):
+            yield f"model.{key}", value
+    for place, block in [("", spec["default"]), *((f"layer {i}: ", block) for i, block in enumerate(spec["blocks"]))]:
+        for axis, chosen in block.items():
+            if axis != "label":
+                yield from ((f"{place}{axis}.{option}", value) for option, value in chosen.items())
+
+
+def _check_fit(model: GPT, stored: Any, folder: Path) -> None:
+    """Raise UserError unless the file holds exactly the model's tensors, by name and shape."""
+    expected = {name: list(tensor.shape) for name, tensor in _tensors(model)}
+    found = {name: stored.get_slice(name).get_shape() for name in stored.keys()}  # noqa: SIM118 (no mapping)
+    for name in sorted({*expected, *found}, key=lambda n: (n not in expected, n)):
+        if expected.get(name) != found.get(name):
+            wanted, has = (str(s[name]) if name in s else "no such tensor" for s in (expected, found))
+            raise UserError(
+                f"{folder / WEIGHTS}: {name}: the file has {has}, the model of {SPEC} {wanted}. "
+                f"These weights are of another architecture; take another checkpoint"
+            )
+
+
+def _fill(model: GPT, stored: Any) -> None:
+    with torch.no_grad():
+        for name, tensor in _tensors(model):
+            tensor.copy_(stored.get_tensor(name))
+
+
+def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Every parameter and saved buffer, a shared one under its first name; names free of what compiling adds."""
+    saved = model.state_dict(keep_vars=True)
+    seen: set[int] = set()
+    for name, tensor in saved.items():
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            yield _plain_name(name), tensor
+
+
+def _unwrapped(model: nn.Module) -> GPT:
+    inner = getattr(model, "_orig_mod", model)  # torch.compile wraps
+    if not isinstance(inner, GPT):
+        raise TypeError(f"expected a GPT, got {type(inner).__name__}")
+    return inner
+
+
+def _plain_name(name: str) -> str:
+    return name.replace("_orig_mod.", "")
+
+
+def _write_json(file: Path, content: Any) -> None:
+    file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
