@@ -1,0 +1,104 @@
+"""What sample.py does: load a checkpoint, continue a prompt, print."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from minigpt.data import tokenizers
+from minigpt.data.tokenizers import Tokenizer
+from minigpt.device import choose_device
+from minigpt.errors import UserError
+from minigpt.generation.config import SampleConfig
+from minigpt.generation.decoding import generate, stream
+from minigpt.model.checkpoint import Checkpoint, load_checkpoint
+
+FILE = "FILE:"
+PENDING = 3  # tokens to wait for the rest of a character: UTF-8 has at most 4 bytes
+
+
+def sample(config: SampleConfig) -> None:
+    """Print ``num_samples`` continuations of the prompt, and on stderr how fast they came.
+
+    Raises UserError for a checkpoint that is missing or torn, and for a prompt its vocabulary cannot express.
+    """
+    device = choose_device(config.device)
+    checkpoint = load_checkpoint(config.checkpoint or "", device, plugins=config.plugins)
+    tokenizer = _tokenizer(checkpoint)
+    prompt = _prompt(config.start)
+    tokens = _encode(prompt, tokenizer)
+    began = time.perf_counter()
+    if config.stream and config.num_samples == 1:
+        arriving = stream(
+            checkpoint.model, tokens, config.max_new_tokens, config, config.seed, vocab_size=tokenizer.vocab_size
+        )
+        print(prompt, end="", flush=True)
+        for text in _texts((int(new) for new in arriving), tokenizer):
+            print(text, end="", flush=True)
+        print()
+    else:
+        rows = tokens.expand(config.num_samples, -1)
+        new = generate(
+            checkpoint.model, rows, config.max_new_tokens, config, config.seed, vocab_size=tokenizer.vocab_size
+        )
+        print("\n---------------\n".join(prompt + tokenizer.decode(row.cpu().numpy()) for row in new))
+    _report(config, checkpoint, time.perf_counter() - began, device)
+
+
+def _texts(tokens: Iterator[int], tokenizer: Tokenizer) -> Iterator[str]:
+    """The text of tokens as they come; a character whose bytes are spread over tokens waits for the last of them."""
+    pending: list[int] = []
+    for token in tokens:
+        pending.append(token)
+        text = tokenizer.decode(pending)
+        if not text.endswith("\N{REPLACEMENT CHARACTER}") or len(pending) > PENDING:
+            yield text
+            pending = []
+    if pending:
+        yield tokenizer.decode(pending)
+
+
+def _prompt(start: str) -> str:
+    if not start.startswith(FILE):
+        return start
+    file = Path(start.removeprefix(FILE))
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"start: {file} cannot be read as text ({error})") from None
+
+
+def _encode(prompt: str, tokenizer: Tokenizer) -> Tensor:
+    """The prompt as tokens (1, T); an empty one is the token between documents, where there is one."""
+    if prompt:
+        try:
+            return torch.as_tensor(tokenizer.encode(prompt).copy())[None]
+        except UserError as error:
+            raise UserError(f"start: {error}") from None
+    if tokenizer.eot_token is None:
+        raise UserError("start: is empty, and this tokenizer has no token to begin a text with. Give some text")
+    return torch.tensor([[tokenizer.eot_token]])
+
+
+def _tokenizer(checkpoint: Checkpoint) -> Tokenizer:
+    path = str(checkpoint.folder / "tokenizer.json")
+    tokenizer = tokenizers.from_json(checkpoint.tokenizer, path)
+    if tokenizer.vocab_size > checkpoint.spec.vocab_size:
+        raise UserError(
+            f"{path}: {tokenizer.vocab_size} tokens, but the model has {checkpoint.spec.vocab_size}: not its tokenizer"
+        )
+    return tokenizer
+
+
+def _report(config: SampleConfig, checkpoint: Checkpoint, seconds: float, device: torch.device) -> None:
+    count = config.num_samples * config.max_new_tokens
+    meta = checkpoint.meta
+    known = [(key, meta[key]) for key in ("step", "val_loss") if key in meta]
+    trained = ", ".join(f"{key} {value:.4f}" if isinstance(value, float) else f"{key} {value}" for key, value in known)
+    speed = f"{count} tokens in {seconds:.2f} s: {count / seconds:.0f} tokens/s on {device}"
+    print(f"{speed}; {checkpoint.folder} ({trained})", file=sys.stderr)
