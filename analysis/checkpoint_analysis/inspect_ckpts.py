@@ -1,0 +1,200 @@
+"""What was trained, in a table.
+
+usage:
+  python analysis/checkpoint_analysis/inspect_ckpts.py --directory out --sort loss    all runs below a folder
+  python analysis/checkpoint_analysis/inspect_ckpts.py --path out/<run>               one checkpoint, tensor by tensor
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import math
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a script finds its own folder only, not the repository
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from minigpt.checkpoint_folder import find_checkpoint, read_json, read_meta, refused, verified
+from minigpt.errors import UserError
+from minigpt.training.record import RunRecord, read_run
+
+SORTS = {
+    "loss": lambda run: _last_if_missing(run.val_loss),
+    "name": lambda run: (False, str(run.folder)),
+    "step": lambda run: (False, run.steps),
+    "params": lambda run: _last_if_missing(run.parameters),
+    "time": lambda run: (False, run.wall_seconds),
+}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Read a command line (None: the process's); print; exit with code 2 for a mistake in it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--directory", default="out", type=Path, help="list all runs below this folder (default: out)")
+    parser.add_argument("--path", type=Path, help="show one checkpoint: a run's folder or a checkpoint's")
+    parser.add_argument("--sort", default="loss", choices=SORTS, help="of the list (default: loss)")
+    parser.add_argument("--reverse", action="store_true", help="largest first; runs without a value stay last")
+    parser.add_argument("--limit", type=_count, help="show only so many runs")
+    parser.add_argument("--json", action="store_true", help="the same, for programs")
+    given = parser.parse_args(arguments)
+    try:
+        if given.path is not None:
+            show_checkpoint(given.path, as_json=given.json)
+        else:
+            runs = ordered(find(given.directory), given.sort, reverse=given.reverse)
+            show_runs(runs[: given.limit], len(runs), given.directory, as_json=given.json)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+
+
+def find(directory: Path) -> list[RunRecord]:
+    """The readable runs at or below ``directory``; an unreadable one is named on stderr. Raises UserError for none."""
+    if not directory.is_dir():
+        raise UserError(f"--directory {directory}: no such folder. Runs are in out/ unless training was told otherwise")
+    files, runs = sorted(directory.rglob("run.json")), []
+    for file in files:
+        try:
+            runs.append(read_run(file.parent))
+        except UserError as error:
+            print(f"left out: {error}", file=sys.stderr)
+    if not runs:
+        found = "no readable run" if files else "no run (run.json)"
+        raise UserError(f"--directory {directory}: {found} in it. Train one: python train.py out={directory}")
+    return runs
+
+
+def ordered(runs: list[RunRecord], sort: str, *, reverse: bool = False) -> list[RunRecord]:
+    """Runs by one of SORTS, smallest first; those without a value are last either way."""
+    key = SORTS[sort]
+    known, unknown = [r for r in runs if not key(r)[0]], [r for r in runs if key(r)[0]]
+    return sorted(known, key=key, reverse=reverse) + unknown
+
+
+def show_runs(runs: list[RunRecord], total: int, directory: Path, *, as_json: bool) -> None:
+    """Print runs as a table, or as JSON records."""
+    if as_json:
+        records = [dataclasses.asdict(run) | {"folder": str(run.folder)} for run in runs]
+        print(json.dumps(records, indent=1))
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("run", overflow="fold", min_width=12)
+    table.add_column("status")
+    for title in ("val loss", "best", "at step", "bits/byte", "params", "steps", "tokens", "tok/s", "time"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("overrides", overflow="fold")
+    for run in runs:
+        table.add_row(*map(Text, _row(run, directory)))
+    _console().print(table)
+    hidden = f", {total - len(runs)} more not shown" if total > len(runs) else ""
+    _console().print(f"{len(runs)} runs in {directory}{hidden}")
+
+
+def _row(run: RunRecord, directory: Path) -> list[str]:
+    name = str(run.folder.relative_to(directory)) if run.folder != directory else run.name
+    return [
+        name,
+        run.status + (f": {run.reason}" if run.reason and run.status != "completed" else ""),
+        _number(run.val_loss, ".4f"),
+        _number(run.best_val_loss, ".4f"),
+        _number(run.best_step, ","),
+        _number(run.bits_per_byte, ".4f"),
+        _number(run.parameters, ","),
+        _number(run.steps, ","),
+        _number(run.tokens_seen, ","),
+        _number(run.tokens_per_second, ",.0f"),
+        f"{run.wall_seconds:.0f} s" if run.wall_seconds < 600 else f"{run.wall_seconds / 60:.0f} min",
+        " ".join(f"{key}={value}" for key, value in run.overrides.items()),
+    ]
+
+
+def show_checkpoint(path: Path, *, as_json: bool) -> None:
+    """Print what a checkpoint is, and name, role, shape, type and statistics of every tensor in it."""
+    folder = find_checkpoint(path)
+    verified(folder, ("model.safetensors", "model.json"))
+    meta, spec = read_meta(folder), read_json(folder, "model.json")
+    tensors = statistics(folder, meta)
+    training = {key: value for key, value in meta.items() if key not in ("format", "files", "roles")}
+    if as_json:
+        print(json.dumps({"folder": str(folder), "meta": training, "model": spec, "tensors": tensors}, indent=1))
+        return
+    console = _console()
+    console.print(Text(f"{folder}: " + ", ".join(f"{key} {value}" for key, value in training.items())))
+    sizes = {k: v for k, v in spec.items() if not isinstance(v, (dict, list))}
+    console.print(Text("model: " + ", ".join(f"{key} {value}" for key, value in sizes.items())))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for title in ("tensor", "role", "shape", "type", "mean", "std", "min", "max"):
+        table.add_column(title, justify="right" if title in ("mean", "std", "min", "max") else "left", no_wrap=True)
+    for each in tensors:
+        numbers = (_number(each[key], ".4g") for key in ("mean", "std", "min", "max"))
+        table.add_row(*map(Text, (each["name"], each["role"], _shape(each["shape"]), each["dtype"], *numbers)))
+    console.print(table)
+
+
+def statistics(folder: Path, meta: dict[str, Any]) -> list[dict[str, Any]]:
+    """One record per tensor, read one at a time, layers in order; numbers are None for a type numpy does not have."""
+    from safetensors import SafetensorError, safe_open
+
+    roles = meta["roles"] if isinstance(meta.get("roles"), dict) else {}
+    records = []
+    try:
+        with safe_open(folder / "model.safetensors", framework="numpy") as file:
+            for name in sorted(file.keys(), key=_in_order):
+                view = file.get_slice(name)
+                record = {"name": name, "role": str(roles.get(name, "?")), "shape": view.get_shape()}
+                records.append(record | {"dtype": view.get_dtype()} | _moments(file, name))
+    except (SafetensorError, OSError) as error:
+        raise refused(folder, error) from None
+    return records
+
+
+def _moments(file: Any, name: str) -> dict[str, float | None]:
+    nothing = dict.fromkeys(("mean", "std", "min", "max"))
+    try:
+        values = file.get_tensor(name)
+    except TypeError:  # bfloat16 and narrower
+        return nothing
+    if not values.size:
+        return nothing
+    found = {"mean": values.mean(dtype="f8"), "std": values.std(dtype="f8"), "min": values.min(), "max": values.max()}
+    return {key: float(value) for key, value in found.items()}
+
+
+def _in_order(name: str) -> list[Any]:
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in name.split(".")]
+
+
+def _last_if_missing(value: float | None) -> tuple[bool, float]:
+    return (True, 0.0) if value is None or math.isnan(value) else (False, value)
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _shape(shape: list[int]) -> str:
+    return " x ".join(map(str, shape)) or "scalar"
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got '{text}'")
+    return int(text)
+
+
+def _console() -> Console:
+    """As wide as the terminal; wide enough for every column when written to a file."""
+    return Console(width=shutil.get_terminal_size((200, 40)).columns, highlight=False)
+
+
+if __name__ == "__main__":
+    main()
