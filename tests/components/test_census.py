@@ -86,6 +86,8 @@ STATED = {
     "norm=rmsnorm": {"add": R, "mul": R},
     # torch centres x twice (for variance and result); mean and variance are scaled, eps is added, once per row.
     "norm=layernorm": {"add": N + R, "mul": 2 * R},
+    # x^3 and both constants multiplied out, where hardware nests them and folds the half into the next matrix.
+    "activation=gelu_tanh": {"mul": 2 * N},
     # x * sigmoid(x), with the sigmoid as one operation.
     "activation=silu": {"sigmoid": N, "exp": -N, "add": -N, "recip": -N},
 }

@@ -125,6 +125,7 @@ def test_dyt_is_the_paper_s_formula():
         ("relu", lambda x: x * (x > 0)),
         ("squared_relu", lambda x: (x * (x > 0)) ** 2),
         ("silu", lambda x: x / (1 + torch.exp(-x))),
+        ("gelu_tanh", lambda x: x / 2 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))),
         ("gelu", lambda x: x * 0.5 * (1 + torch.erf(x / math.sqrt(2)))),
     ],
 )

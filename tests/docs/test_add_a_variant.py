@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -9,7 +10,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from minigpt.model import spec_of_run
 from minigpt.training.record import read_run
 
 ROOT = Path(__file__).parent.parent.parent
@@ -40,8 +40,8 @@ def test_the_page_s_norm_trains_and_is_proven(tmp_path):
     run(train.strip(), tmp_path)
     record = read_run(tmp_path / "out" / "prmsnorm")
     assert record.status == "completed"
-    spec = spec_of_run(tmp_path / "out" / "prmsnorm")
-    assert str(spec.default.norm) == "prmsnorm(p=0.25)"
+    spec = json.loads((tmp_path / "out" / "prmsnorm" / "model.json").read_text())
+    assert spec["default"]["norm"] == {"name": "prmsnorm", "p": 0.25, "eps": 1e-6}
     proven = run(
         prove.strip(), tmp_path, "-q", "-p", "no:cacheprovider", f"--rootdir={ROOT}", "-c", str(ROOT / "pyproject.toml")
     )

@@ -1,0 +1,27 @@
+"""GELU by its tanh approximation."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from minigpt.components.activation.base import Activation
+from minigpt.registry import register
+from minigpt.schema import options
+
+
+@register("activation", "gelu_tanh")
+class GELUTanh(Activation):
+    """y = x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2: what GPT-2 was trained with.  Hendrycks & Gimpel 2016.
+
+    Cost is the hardware form x (1 + tanh(x (a + b x^2))), with the half folded into the next matrix. arXiv:1606.08415.
+    """
+
+    operations = {"mul": 4, "tanh": 1, "add": 2}
+
+    @options
+    class Config:
+        pass
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.gelu(x, approximate="tanh")
