@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from minigpt import registry
 from minigpt.blocks import BlockSpec
 from minigpt.components.base import BuildContext
 from minigpt.config import TrainConfig
