@@ -58,6 +58,8 @@ class RunRecord:
     git_commit: str | None = None
     versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
     machine: str = ""
+    device: str | None = None
+    precision: str | None = None
     folder: Path = dataclasses.field(default=Path(), compare=False)
 
     def write(self) -> None:
@@ -102,11 +104,18 @@ def write_atomically(file: Path, text: str) -> None:
 
 def provenance() -> dict[str, Any]:
     """git_commit, versions and machine of this process, as RunRecord fields."""
-    from importlib.metadata import version
-
-    versions = {"python": platform.python_version()} | {name: version(name) for name in ("torch", "numpy", "minigpt")}
+    versions = {"python": platform.python_version()} | {name: _version(name) for name in ("torch", "numpy", "minigpt")}
     machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
     return {"git_commit": _git_commit(), "versions": versions, "machine": machine}
+
+
+def _version(package: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"  # minigpt itself, when it runs from a checkout
 
 
 def _git_commit() -> str | None:

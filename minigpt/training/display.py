@@ -1,0 +1,78 @@
+"""What a person sees of a run: the model before it, progress during it, the result after it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from minigpt.model import GPT
+from minigpt.training.record import RunRecord
+
+
+class Display:
+    """A progress bar with loss, tokens per second and time left; where nobody watches, a plain line per validation."""
+
+    def __init__(self, console: Console | None = None):
+        self.console = console or Console(highlight=False, soft_wrap=True)
+        columns = (BarColumn(), TextColumn("{task.percentage:5.1f} %  {task.description}  left"), TimeRemainingColumn())
+        self.bar = Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
+        self.task = self.bar.add_task("", total=1.0)
+
+    def __enter__(self) -> Display:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def say(self, text: str) -> None:
+        self.console.print(text, markup=False)
+
+    def logged(self, metrics: Mapping[str, Any], fraction: float) -> None:
+        description = (
+            f"step {metrics['step']}  loss {metrics['train_loss']:.3f}  {metrics['tokens_per_second']:,.0f} tokens/s"
+        )
+        self.bar.update(self.task, completed=fraction, description=description)
+
+    def validated(self, metrics: Mapping[str, Any], fraction: float, best: bool) -> None:
+        seconds = metrics["seconds"]
+        left = seconds * (1 - fraction) / fraction if fraction else math.nan
+        self.say(
+            f"step {metrics['step']:>6}  val loss {metrics['val_loss']:.4f}{'*' if best else ' '} "
+            f"{metrics['bits_per_byte']:.3f} bits/byte  {seconds:.0f} s, {left:.0f} s left"
+        )
+
+
+def describe(model: GPT, console: Console | None = None) -> None:
+    """Print a model's size; and, when its layers differ, what each is made of."""
+    console = console or Console(highlight=False, soft_wrap=True)
+    spec = model.spec
+    console.print(
+        f"{model.parameter_count():,} parameters, {spec.n_layer} layers of {spec.d_model}, "
+        f"context {spec.block_size}, vocabulary {spec.vocab_size:,}"
+    )
+    if all(block == spec.blocks[0] for block in spec.blocks):
+        return
+    varying = [a for a in vars(spec.blocks[0]) if a != "label" and len({str(getattr(b, a)) for b in spec.blocks}) > 1]
+    table = Table("layer", "block", *varying, "parameters", box=None, header_style="bold")
+    for index, (block, layer) in enumerate(zip(spec.blocks, model.blocks, strict=True)):
+        parameters = sum(p.numel() for p in layer.parameters())
+        table.add_row(str(index), block.label, *(str(getattr(block, axis)) for axis in varying), f"{parameters:,}")
+    console.print(table)
+
+
+def summary(record: RunRecord) -> str:
+    """A run's result in a few lines."""
+    lines = [f"{record.status}{': ' + record.reason if record.reason else ''}"]
+    if record.val_loss is not None:
+        best = f" (best {record.best_val_loss:.4f} at step {record.best_step})"
+        lines.append(f"val loss {record.val_loss:.4f}{best}, {record.bits_per_byte:.3f} bits/byte")
+    speed = f", {record.tokens_per_second:,.0f} tokens/s" if record.tokens_per_second else ""
+    lines.append(f"{record.steps} steps, {record.tokens_seen:,} tokens, {record.wall_seconds:.1f} s{speed}")
+    lines.append(f"{record.folder}")
+    return "\n".join(lines)

@@ -1,0 +1,159 @@
+"""Training, from a checked configuration to a finished run: the whole way in one function.
+
+Everything that can be wrong with what was asked is found before the first file is written.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from minigpt import config
+from minigpt.config import TrainConfig
+from minigpt.cost import Work
+from minigpt.data.dataset import Dataset, open_dataset
+from minigpt.device import Precision, choose_device, choose_precision, is_out_of_memory, seed_everything, set_up
+from minigpt.errors import UserError
+from minigpt.model import GPT, resolve
+from minigpt.schema import plain
+from minigpt.training.budget import Budget
+from minigpt.training.display import Display, describe
+from minigpt.training.interruption import Interruption
+from minigpt.training.record import RunRecord, provenance, read_run, write_atomically
+from minigpt.training.state import SavedState, last_checkpoint, load_state
+from minigpt.training.trainer import Trainer, over
+
+
+def fit(run: TrainConfig, *, overrides: Mapping[str, Any] | None = None) -> RunRecord:
+    """Train what ``run`` describes, or go on with the run that ``run.resume`` names, and return its record.
+
+    overrides: what a sweep set for this run, remembered in the record. A run that diverges, runs out of memory or is
+    interrupted returns with that status; an exception is recorded as ``failed`` and raised again.
+    Raises UserError, before anything is written, for a configuration that cannot be trained or a folder that is taken.
+    """
+    device = choose_device(run.device)
+    set_up(device, run.training.threads)
+    precision = choose_precision(run.training.precision, device, run.model.d_model)
+    refuse_unbuildable(run)
+    former = None if run.resume is None else read_run(run.resume)
+    folder = choose_folder(run) if former is None else former.folder
+    dataset = open_dataset(
+        run.data.name, run.data.folder, block_size=run.model.block_size, val_tokens=run.data.val_tokens
+    )
+    plan = GPT.on_meta(resolve(run, dataset.vocab_size))
+    checkpoint, state = (None, None) if former is None else find_state(former, dataset)
+    if former is not None and former.status == "completed" and state is not None and is_finished(run, state):
+        print(f"{folder} is complete, nothing is left to do. A larger budget goes on with it: training.max_steps=...")
+        return former
+
+    run = dataclasses.replace(run, name=folder.name, resume=None)
+    record = new_record(run, folder, plan, dataset, precision)
+    record = dataclasses.replace(
+        record,
+        overrides=dict(overrides or {}) if former is None else former.overrides,
+        steps=0 if state is None else state.standing.step,
+    )
+    open_folder(run, record, plan)
+    describe(plan)
+    seed_everything(run.seed)
+    try:
+        with Interruption() as interruption, Display() as display:
+            trainer = Trainer(run, plan.spec, dataset, precision, record, checkpoint, state)
+            display.say(f"{run.data.name}, {precision.name} on {device}, in {folder}")
+            try:
+                outcome = trainer.run(interruption, display)
+            finally:
+                trainer.close()
+        return trainer.record.updated(status=outcome.status, reason=outcome.reason, **trainer.results())
+    except BaseException as error:
+        return close_failed(folder, error)
+
+
+def refuse_unbuildable(run: TrainConfig) -> None:
+    """Raise UserError for parts that do not fit together, before a dataset is prepared for them."""
+    GPT.on_meta(resolve(run, run.model.vocab_size or 1))
+
+
+def choose_folder(run: TrainConfig) -> Path:
+    """The folder of a new run. Raises UserError when it is there already: nothing is overwritten."""
+    name = run.name or f"{time.strftime('%Y%m%d-%H%M%S')}-{run.identity[:6]}"
+    folder = Path(run.out) / name
+    if folder.exists():
+        raise UserError(f"{folder}: is there already. Go on with it by resume={folder}, or choose another name=")
+    return folder
+
+
+def find_state(former: RunRecord, dataset: Dataset) -> tuple[Path | None, SavedState | None]:
+    """The last checkpoint of a run and the state in it; (None, None) when the run was ended before its first one.
+
+    Raises UserError when the run cannot go on: it diverged, its checkpoint is torn or missing, its dataset has changed.
+    """
+    if former.status == "diverged":
+        raise UserError(
+            f"{former.folder}: diverged ({former.reason}) and would again. "
+            f"Start a new run with a smaller optimizer.lr or a longer warm-up"
+        )
+    checkpoint = last_checkpoint(former.folder, former)
+    return checkpoint, None if checkpoint is None else load_state(checkpoint, dataset.hash)
+
+
+def is_finished(run: TrainConfig, state: SavedState) -> bool:
+    """Whether the budget, as it is now, leaves nothing to do."""
+    at = state.standing
+    return bool(over(at, run, Budget.of(run.training, run.model.block_size), at.seconds))
+
+
+def new_record(run: TrainConfig, folder: Path, plan: GPT, dataset: Dataset, precision: Precision) -> RunRecord:
+    """What is known of a run before its first step."""
+    block_size = plan.spec.block_size
+    cost = plan.cost(Work(1, 1, block_size, last_only=True, cache_bits=precision.bits)).total
+    return RunRecord(
+        name=folder.name,
+        status="running",
+        config_hash=run.identity,
+        seed=run.seed,
+        device=str(precision.device),
+        precision=precision.name,
+        parameters=plan.parameter_count(),
+        flops_per_token=cost.flops,
+        state_bytes_per_token=cost.state_bits / 8 / block_size,
+        dataset=dataset.name,
+        dataset_hash=dataset.hash,
+        tokenizer_hash=dataset.tokenizer.hash,
+        folder=folder,
+        **provenance(),
+    )
+
+
+def open_folder(run: TrainConfig, record: RunRecord, plan: GPT) -> None:
+    """Make or reopen the run's folder: ``config.yaml``, ``model.json``, and a record that says it is running."""
+    folder = record.folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be made ({error.strerror}). Choose another out=") from None
+    temporary = folder / f".config.yaml.{os.getpid()}"
+    config.save_yaml(run, temporary)
+    os.replace(temporary, folder / "config.yaml")
+    spec = plain(plan.spec) | {"plugins": list(run.plugins)}
+    write_atomically(folder / "model.json", json.dumps(spec, indent=1) + "\n")
+    record.write()
+
+
+def close_failed(folder: Path, error: BaseException) -> RunRecord:
+    """Record how a run ended that raised. Out of memory is a result and returned; anything else is raised again."""
+    record = read_run(folder)
+    if is_out_of_memory(error):
+        way_out = "Take a smaller training.batch_size, or training.activation_checkpointing=true"
+        return record.updated(status="out_of_memory", reason=f"{str(error).splitlines()[0]}. {way_out}")
+    if isinstance(error, KeyboardInterrupt):
+        record.updated(status="interrupted", reason="interrupted")
+    else:
+        first = (str(error).splitlines() or [""])[0]
+        record.updated(status="failed", reason=f"{type(error).__name__}: {first}")
+    raise error

@@ -1,0 +1,79 @@
+"""The optimizer axis: how parameters move, each by its role."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from minigpt.components.base import Role
+
+DECAYED: frozenset[Role] = frozenset({"weight", "residual_out", "embedding", "position", "head"})
+"""Roles whose matrices decay: a gain, a bias or a scalar pulled to zero would change what it is for."""
+
+
+class Optimizer:
+    """Built as ``cls(config, parameters, roles)``, parameters and roles by name; a variant hands this what moves them.
+
+    parts: torch optimizers whose groups hold every parameter exactly once. Each group's ``lr`` is its base rate: a
+    schedule scales all of them by one factor.
+    """
+
+    def __init__(self, parts: list[torch.optim.Optimizer], parameters: Mapping[str, nn.Parameter]):
+        self.parts = parts
+        held = [id(p) for group in self.groups for p in group["params"]]
+        if sorted(held) != sorted(id(p) for p in parameters.values()):
+            raise AssertionError(
+                f"{type(self).__name__}: {len(held)} parameters in groups, {len(parameters)} in the model"
+            )
+        for group in self.groups:
+            group["base_lr"] = group["lr"]
+
+    @property
+    def groups(self) -> list[dict[str, Any]]:
+        return [group for part in self.parts for group in part.param_groups]
+
+    @property
+    def lr(self) -> float:
+        """The first group's rate now: the one to log."""
+        return float(self.groups[0]["lr"])
+
+    def set_lr(self, factor: float) -> None:
+        """Set every group to ``factor`` times its base rate."""
+        for group in self.groups:
+            group["lr"] = factor * group["base_lr"]
+
+    def unscale(self, scaler: torch.amp.GradScaler) -> None:
+        """Divide gradients by the loss scale, so that they can be clipped."""
+        for part in self.parts:
+            scaler.unscale_(part)
+
+    def step(self, scaler: torch.amp.GradScaler) -> None:
+        """Move every parameter; nothing moves when the scaler found a gradient that is not finite."""
+        for part in self.parts:
+            scaler.step(part)
+
+    def zero_grad(self) -> None:
+        for part in self.parts:
+            part.zero_grad(set_to_none=True)
+
+    def state_dict(self) -> list[dict[str, Any]]:
+        return [part.state_dict() for part in self.parts]
+
+    def load_state_dict(self, state: list[dict[str, Any]]) -> None:
+        for part, stored in zip(self.parts, state, strict=True):
+            part.load_state_dict(stored)
+
+
+def decay_groups(
+    parameters: Iterable[tuple[str, nn.Parameter]], roles: Mapping[str, Role], weight_decay: float
+) -> list[dict[str, Any]]:
+    """Groups for a torch optimizer: matrices and tables, which decay, and everything else, which does not."""
+    decayed: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
+    for name, parameter in parameters:
+        (decayed if roles[name] in DECAYED and parameter.ndim >= 2 else rest).append(parameter)
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]

@@ -1,0 +1,30 @@
+"""Warm-up, then half a cosine."""
+
+from __future__ import annotations
+
+import math
+
+from minigpt.registry import register
+from minigpt.schema import Fraction, NonNegativeInt, options
+from minigpt.training.schedules.base import Schedule
+
+
+@register("schedule", "cosine")
+class Cosine(Schedule):
+    """min + (1 - min) (1 + cos(pi p)) / 2, p from 0 to 1 after warm-up.  Loshchilov & Hutter 2016, arXiv:1608.03983.
+
+    warmup_steps: None is warmup_fraction of the run. min_factor: the last rate, as a share of the base rate.
+    """
+
+    @options
+    class Config:
+        warmup_steps: NonNegativeInt | None = None
+        warmup_fraction: Fraction = 0.05
+        min_factor: Fraction = 0.1
+
+    def __init__(self, config: Config):
+        super().__init__(config.warmup_steps, config.warmup_fraction)
+        self.min_factor = config.min_factor
+
+    def after_warmup(self, progress: float) -> float:
+        return self.min_factor + (1 - self.min_factor) * (1 + math.cos(math.pi * progress)) / 2

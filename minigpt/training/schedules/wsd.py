@@ -1,0 +1,33 @@
+"""Warm-up, a plateau, a decay."""
+
+from __future__ import annotations
+
+from minigpt.registry import register
+from minigpt.schema import Fraction, NonNegativeInt, options
+from minigpt.training.schedules.base import Schedule
+
+
+@register("schedule", "wsd")
+class WarmupStableDecay(Schedule):
+    """The full rate until the last ``decay_fraction`` of what follows warm-up, then a line down.
+
+    Hu et al. 2024, arXiv:2404.06395. Also called trapezoid. A run can be prolonged from any point of the plateau.
+    warmup_steps: None is warmup_fraction of the run. min_factor: the last rate, as a share of the base rate.
+    """
+
+    @options
+    class Config:
+        warmup_steps: NonNegativeInt | None = None
+        warmup_fraction: Fraction = 0.05
+        decay_fraction: Fraction = 0.3
+        min_factor: Fraction = 0.0
+
+    def __init__(self, config: Config):
+        super().__init__(config.warmup_steps, config.warmup_fraction)
+        self.decay_fraction, self.min_factor = config.decay_fraction, config.min_factor
+
+    def after_warmup(self, progress: float) -> float:
+        left = 1 - progress
+        if left >= self.decay_fraction:
+            return 1.0
+        return self.min_factor + (1 - self.min_factor) * left / self.decay_fraction

@@ -1,0 +1,280 @@
+"""The loop: steps, log lines, validations, checkpoints, and the one place that decides when it is over."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from minigpt import registry
+from minigpt.config import TrainConfig
+from minigpt.data.dataset import Dataset
+from minigpt.device import Precision, peak_memory, random_state, set_random_state
+from minigpt.model import GPT, ModelSpec
+from minigpt.model.checkpoint import load_weights, save_checkpoint
+from minigpt.training.budget import Budget
+from minigpt.training.display import Display
+from minigpt.training.evaluate import validate
+from minigpt.training.interruption import Interruption
+from minigpt.training.metrics import MetricsFile
+from minigpt.training.record import RunRecord
+from minigpt.training.state import STATE, SavedState, Standing
+from minigpt.training.trackers import GuardedTracker
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How the loop ended. reason: in words, where the status alone does not say it."""
+
+    status: Literal["completed", "diverged", "interrupted"]
+    reason: str = ""
+
+
+class Trainer:
+    """One run in memory: the model, what moves it, and where it stands. ``run`` takes it to its end.
+
+    checkpoint, state: where to go on from; None starts at step 0.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        spec: ModelSpec,
+        dataset: Dataset,
+        precision: Precision,
+        record: RunRecord,
+        checkpoint: Path | None = None,
+        state: SavedState | None = None,
+    ):
+        self.config, self.options = config, config.training
+        self.dataset, self.precision, self.device = dataset, precision, precision.device
+        self.record, self.folder = record, record.folder
+        self.budget = Budget.of(config.training, spec.block_size)
+        self.block_size = spec.block_size
+        self.highest_loss = config.training.diverged_above * math.log(spec.vocab_size)
+
+        self.model = GPT.create(spec, self.device, initialise=checkpoint is None).train()
+        self.model.checkpoint_activations = config.training.activation_checkpointing
+        self.forward = torch.compile(self.model) if config.training.compile else self.model
+        parameters = dict(self.model.named_parameters())
+        self.parameters = list(parameters.values())
+        self.optimizer = registry.build(config.optimizer, parameters, self.model.roles())
+        self.schedule = registry.build(config.schedule)
+        self.objective = registry.build(config.objective)
+        self.scaler = precision.scaler()
+
+        self.at = Standing()
+        if checkpoint is not None and state is not None:
+            self._restore(checkpoint, state)
+        self.window = torch.tensor(self.at.window_loss, device=self.device)  # stays on the device until it is logged
+        self.grad_norm: torch.Tensor | None = None
+        self.metrics = MetricsFile(self.folder, keep=state.metrics_bytes if state is not None else 0)
+        self.tracker = GuardedTracker(config, self.folder, self.at.step)
+        self.unsaved = False  # whether anything has happened since the last checkpoint
+        self.clock = time.monotonic()
+
+    def run(self, interruption: Interruption, display: Display) -> Outcome:
+        """Train until the budget is spent, patience is lost, the loss diverges, or somebody interrupts."""
+        self.interruption, self.display = interruption, display
+        interval = self.options.eval_interval
+        save_interval = self.options.checkpoint_interval or interval
+        while True:
+            over = self.is_over()
+            due = self.at.step > 0 and (over or self.at.step % interval == 0) and self.at.evaluated_at != self.at.step
+            if due and not interruption.requested:
+                if diverged := self.log() or self.evaluate():
+                    return Outcome("diverged", diverged)
+                over = over or self.is_over()  # it may have been one validation too many without an improvement
+            if self.unsaved and (over or interruption.requested or self.at.step % save_interval == 0):
+                self.save("last")
+            if interruption.requested:
+                return Outcome("interrupted", f"{interruption.requested} at step {self.at.step}")
+            if over:
+                return Outcome("completed", over if over != "budget" else "")
+            self.step()
+            if self.at.step % self.options.log_interval == 0 and (diverged := self.log()):
+                return Outcome("diverged", diverged)
+
+    def is_over(self) -> str:
+        """Why there is nothing more to do, or nothing."""
+        return over(self.at, self.config, self.budget, self.seconds)
+
+    def step(self) -> None:
+        """One update of the parameters, from ``gradient_accumulation`` micro-batches."""
+        began = time.monotonic()
+        spent = self.seconds
+        total = self.budget.total_steps(self.at.step, spent)
+        self.optimizer.set_lr(self.schedule.factor(self.at.step, total))
+        for part in range(self.options.gradient_accumulation):
+            self.window += self.backward(self.at.step * self.options.gradient_accumulation + part)
+        if self.scaler.is_enabled():
+            self.optimizer.unscale(self.scaler)
+        if self.options.clip_norm is not None:
+            self.grad_norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.options.clip_norm, foreach=True)
+        elif (self.at.step + 1) % self.options.log_interval == 0:
+            self.grad_norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+        self.optimizer.step(self.scaler)
+        self.scaler.update()
+        self.optimizer.zero_grad()
+        self.unsaved = True
+        self.at.step += 1
+        self.at.tokens += self.budget.tokens_per_step
+        self.at.window_steps += 1
+        self._count_training(time.monotonic() - began)
+
+    def backward(self, micro_batch: int) -> torch.Tensor:
+        """Add one micro-batch's share to the gradients; returns its share of the loss, still on the device."""
+        batch = self.dataset.train_batch(micro_batch, self.options.batch_size, self.block_size, self.config.seed)
+        inputs, targets = self.to_device(batch.inputs), self.to_device(batch.targets)
+        with self.precision.autocast():
+            logits = self.forward(inputs)
+        loss = self.objective(logits, targets) / self.options.gradient_accumulation
+        self.scaler.scale(loss).backward()
+        return loss.detach()
+
+    def to_device(self, tokens: torch.Tensor) -> torch.Tensor:
+        if self.device.type == "cuda":
+            return tokens.pin_memory().to(self.device, non_blocking=True)
+        return tokens.to(self.device)
+
+    def log(self) -> str:
+        """Write a log line for the steps since the last one, if any; returns why the run has diverged, or nothing."""
+        if not self.at.window_steps:
+            return ""
+        began = time.monotonic()
+        loss = float(self.window) / self.at.window_steps  # the wait for the device, once per line
+        self._count_training(time.monotonic() - began)
+        pace = self.at.window_steps * self.budget.tokens_per_step / self.at.window_seconds
+        line = {
+            "step": self.at.step,
+            "tokens": self.at.tokens,
+            "seconds": round(self.seconds, 3),
+            "train_loss": loss,
+            "lr": self.optimizer.lr,
+            "grad_norm": None if self.grad_norm is None else float(self.grad_norm),
+            "tokens_per_second": round(pace, 1),
+        }
+        self.at.train_loss, self.at.window_steps, self.at.window_seconds, self.grad_norm = loss, 0, 0.0, None
+        self.window.zero_()
+        self.metrics.write(line)
+        self.tracker.log(line, self.at.step)
+        self.display.logged(line, self.budget.fraction(self.at.step, self.seconds))
+        return self._diverged("training", loss)
+
+    def evaluate(self) -> str:
+        """Validate, remember, keep the best; returns why the run has diverged, or nothing. Can be interrupted."""
+        give_up = lambda: bool(self.interruption.requested)  # noqa: E731
+        found = validate(self.model, self.dataset, self.options.batch_size, self.block_size, self.precision, give_up)
+        if found is None:
+            return ""
+        line = {
+            "step": self.at.step,
+            "tokens": self.at.tokens,
+            "seconds": round(self.seconds, 3),
+            "val_loss": found.loss,
+            "bits_per_byte": found.bits_per_byte,
+        }
+        self.metrics.write(line)
+        self.tracker.log(line, self.at.step)
+        if diverged := self._diverged("validation", found.loss):
+            return diverged
+        best = found.loss < self.at.best_val_loss
+        self.unsaved = True
+        self.at.evaluated_at = self.at.step
+        self.at.val_loss, self.at.bits_per_byte = found.loss, found.bits_per_byte
+        if best:
+            self.at.best_val_loss, self.at.best_step = found.loss, self.at.step
+        if found.loss < self.at.patience_loss - self.options.min_delta:
+            self.at.patience_loss, self.at.without_improvement = found.loss, 0
+        else:
+            self.at.without_improvement += 1
+        self.display.validated(line, self.budget.fraction(self.at.step, self.seconds), best)
+        if best:
+            self.save("best")
+        return ""
+
+    def save(self, name: Literal["last", "best"]) -> None:
+        """Replace a checkpoint. ``last`` holds all it takes to go on; ``best`` is for using the model."""
+        meta = {"step": self.at.step, "tokens": self.at.tokens, "val_loss": self.at.val_loss, "run": self.folder.name}
+        extra = {}
+        if name == "last":
+            self.at.window_loss = float(self.window)
+            state = SavedState(
+                dataclasses.replace(self.at, seconds=self.seconds),
+                self.optimizer.state_dict(),
+                self.scaler.state_dict(),
+                random_state(self.device),
+                self.dataset.hash,
+                self.metrics.size(),
+            )
+            extra = {STATE: state.write}
+        save_checkpoint(
+            self.folder / "checkpoint" / name,
+            self.model,
+            tokenizer=self.dataset.tokenizer.to_json(),
+            meta=meta,
+            plugins=self.config.plugins,
+            extra=extra,
+        )
+        if name == "last":
+            self.record, self.unsaved = self.record.updated(**self.results()), False
+
+    def results(self) -> dict:
+        """Where the run stands, as fields of its record."""
+        at = self.at
+        return {
+            "val_loss": at.val_loss,
+            "bits_per_byte": at.bits_per_byte,
+            "best_val_loss": at.best_val_loss if at.best_step is not None else None,
+            "best_step": at.best_step,
+            "train_loss": at.train_loss if at.train_loss is not None and math.isfinite(at.train_loss) else None,
+            "steps": at.step,
+            "tokens_seen": at.tokens,
+            "wall_seconds": round(self.seconds, 3),
+            "tokens_per_second": round(at.tokens / at.training_seconds, 1) if at.training_seconds else None,
+            "peak_memory_bytes": peak_memory(self.device),
+        }
+
+    def close(self) -> None:
+        self.metrics.close()
+        self.tracker.close(self.results())
+
+    @property
+    def seconds(self) -> float:
+        """Of the run so far, all its sessions together."""
+        return self.at.seconds + time.monotonic() - self.clock
+
+    def _count_training(self, seconds: float) -> None:
+        self.at.training_seconds += seconds
+        self.at.window_seconds += seconds
+
+    def _diverged(self, what: str, loss: float) -> str:
+        if not math.isfinite(loss):
+            return f"{what} loss is {loss} at step {self.at.step}"
+        if loss > self.highest_loss:
+            limit = (
+                f"{self.highest_loss:.2f}, training.diverged_above={self.options.diverged_above:g} times ln(vocabulary)"
+            )
+            return f"{what} loss is {loss:.2f} at step {self.at.step}, above {limit}"
+        return ""
+
+    def _restore(self, checkpoint: Path, state: SavedState) -> None:
+        load_weights(self.model, checkpoint)
+        self.optimizer.load_state_dict(state.optimizer)
+        self.scaler.load_state_dict(dict(state.scaler))
+        self.at = dataclasses.replace(state.standing)
+        set_random_state(state.random, self.device)
+
+
+def over(at: Standing, config: TrainConfig, budget: Budget, seconds: float) -> str:
+    """Why a run that stands there has nothing more to do: the words of its record, or nothing."""
+    if budget.fraction(at.step, seconds) >= 1:
+        return "budget"
+    patience = config.training.patience
+    if patience is not None and at.without_improvement >= patience:
+        return f"stopped early: no validation since step {at.best_step} was better by {config.training.min_delta:g}"
+    return ""
