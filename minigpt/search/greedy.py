@@ -1,0 +1,173 @@
+"""Greedy search: from a baseline, take the best single step that is worth its cost, again and again.
+
+Per round every candidate is trained with the baseline's seeds, and :mod:`minigpt.search.decision` chooses. Which trials exist is the
+study's matter, so a search that was ended anywhere replays its rounds from the records and trains only what is missing.
+A winner has been chosen among many on the same seeds: on fresh ones it is compared with the first baseline once more.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from minigpt import config, schema
+from minigpt.config import TrainConfig
+from minigpt.errors import UserError
+from minigpt.schema import NonNegativeFloat, NonNegativeInt, PositiveInt, options
+from minigpt.search.decision import Candidate, CostName, Decision, Quality, Rule, decide
+from minigpt.search.launcher import Launcher, LocalLauncher, threads_each
+from minigpt.search.points import CombinationCheck, Point, as_text, refuse_single_run_keys, study_name, value_at, vary
+from minigpt.search.report import SearchReport
+from minigpt.search.space import Names, Step, steps
+from minigpt.search.study import Study
+from minigpt.search.verdict import Verdict, judge
+
+_BASELINE = "baseline"
+
+
+@options
+class GreedyConfig:
+    """space: key -> how it may move. seeds: every configuration is trained with each. fresh_seeds: of the last comparison.
+
+    quality, cost: fields of the run record; both better when lower. min_gain_per_cost: nats that doubling the cost must
+    bring. max_loss_per_saving: nats that saving all of the cost may lose (0: worse is never accepted).
+    """
+
+    space: dict[str, Step | Names]
+    seeds: list[NonNegativeInt] = (0, 1)  # type: ignore[assignment]
+    fresh_seeds: list[NonNegativeInt] = (1000, 1001)  # type: ignore[assignment]
+    rounds: PositiveInt = 3
+    quality: Quality = "val_loss"
+    cost: CostName = "flops_per_token"
+    min_gain_per_cost: NonNegativeFloat = 0.02
+    max_loss_per_saving: NonNegativeFloat = 0.0
+
+    def __post_init__(self):
+        if not self.space:
+            raise UserError("search.space: nothing to search over. Name keys: {model.n_layer: {step: 1}}")
+        for name in ("seeds", "fresh_seeds"):
+            if not getattr(self, name) or len(set(getattr(self, name))) < len(getattr(self, name)):
+                raise UserError(
+                    f"search.{name}: expected at least one seed, each once, got {list(getattr(self, name))}"
+                )
+        if shared := set(self.seeds) & set(self.fresh_seeds):
+            raise UserError(f"search.fresh_seeds: {sorted(shared)} are among search.seeds, so they are not fresh")
+        if self.max_loss_per_saving and self.max_loss_per_saving >= self.min_gain_per_cost:
+            raise UserError(
+                f"search.max_loss_per_saving: {self.max_loss_per_saving:g} must stay below "
+                f"search.min_gain_per_cost={self.min_gain_per_cost:g}, or the search gives away what it has just bought"
+            )
+
+    @property
+    def rule(self) -> Rule:
+        """How candidates are judged."""
+        return Rule(self.quality, self.cost, self.min_gain_per_cost, self.max_loss_per_saving)
+
+
+@options
+class SearchConfig(TrainConfig):
+    """A training configuration to start from, and the search around it."""
+
+    search: GreedyConfig
+
+
+def run_search(asked: SearchConfig) -> int:
+    """Search, and return the exit code: 1 when the baseline itself could not be trained."""
+    content = {key: value for key, value in schema.plain(asked).items() if key != "search"}
+    base = config.check(content, TrainConfig)
+    refuse_single_run_keys(base)
+    if base.seed:
+        raise UserError("seed: a search takes its seeds from search.seeds and search.fresh_seeds")
+    search = GreedySearch(base, asked.search)
+    baseline = search.points({}, asked.search.seeds)
+    CombinationCheck()(base)
+    folder = Path(base.out) / (base.study or f"greedy-{study_name(baseline)}")
+    with Study(folder) as study:
+        return search.run(study, LocalLauncher(base.workers), threads_each(base.workers))
+
+
+class GreedySearch:
+    """One search: its rounds so far, and what they chose. The study holds the trials."""
+
+    def __init__(self, base: TrainConfig, options: GreedyConfig):
+        self.base, self.options = base, options
+        self._check = CombinationCheck()
+
+    def run(self, study: Study, launcher: Launcher, threads: int) -> int:
+        """Go from the baseline to where no step is worth its cost; returns the exit code."""
+        self._study, self._launcher, self._threads = study, launcher, threads
+        start = {key: value_at(self.base, key) for key in self.options.space}
+        self._report = SearchReport(study, self.options.rule, start)
+        visited = {self.base.identity}
+        changes: dict[str, Any] = {}
+        for number in range(1, self.options.rounds + 1):
+            moves = self._moves(changes, visited)
+            baseline, decision = self._round(number, changes, moves)
+            if not baseline.completed:
+                self._report.no_baseline(baseline)
+                return 1
+            if decision.chosen is None:
+                break
+            changes = moves[decision.chosen]
+            visited.add(vary(self.base, changes).identity)
+        self._report.winner(changes)
+        self._report.verdict(self._on_fresh_seeds(changes) if changes else None)
+        return 0
+
+    def points(self, changes: Mapping[str, Any], seeds: Sequence[int]) -> list[Point]:
+        """One point per seed. Raises UserError when the changes make no valid configuration."""
+        varied = vary(self.base, changes)
+        return [Point(dict(changes) | {"seed": seed}, dataclasses.replace(varied, seed=seed)) for seed in seeds]
+
+    def _moves(self, changes: Mapping[str, Any], visited: set[str]) -> dict[str, dict[str, Any]]:
+        """Label -> changes, of every step to a configuration that has not been the baseline yet."""
+        moves = {}
+        for key, value in steps(self.options.space, self.base, changes):
+            moved = dict(changes) | {key: value}
+            try:
+                known = vary(self.base, moved).identity in visited
+            except UserError:
+                known = False  # an invalid one is a candidate too: it is recorded why it is none
+            if not known:
+                moves[f"{key}={as_text(value)}"] = moved
+        return moves
+
+    def _round(
+        self, number: int, changes: Mapping[str, Any], moves: Mapping[str, Mapping[str, Any]]
+    ) -> tuple[Candidate, Decision]:
+        """Train the baseline and every candidate, then decide. The report is told of the state after every trial."""
+        seeds, invalid = self.options.seeds, {}
+        points = {_BASELINE: self.points(changes, seeds)}
+        for label, moved in moves.items():
+            try:
+                points[label] = self.points(moved, seeds)
+                self._check(points[label][0].run)
+            except UserError as error:
+                invalid[label] = str(error)
+
+        def state() -> tuple[Candidate, Decision]:
+            candidates = [
+                Candidate(label, {}, invalid[label]) if label in invalid else self._candidate(label, points[label])
+                for label in moves
+            ]
+            baseline = self._candidate(_BASELINE, points[_BASELINE])
+            return baseline, decide(baseline, candidates, self.options.rule)
+
+        wanted = [point for label, group in points.items() if label not in invalid for point in group]
+        self._report.round_begins(number, changes, wanted)
+        self._report.round_state(*state())
+        self._study.run(wanted, self._launcher, self._threads, lambda _, record: self._report.trial(record, *state()))
+        self._report.round_ends(*state())
+        return state()
+
+    def _candidate(self, label: str, points: Sequence[Point]) -> Candidate:
+        return Candidate(label, {point.run.seed: self._study.record(point) for point in points})
+
+    def _on_fresh_seeds(self, changes: Mapping[str, Any]) -> Verdict:
+        """The first baseline against the winner, on seeds the search has not seen."""
+        first, last = (self.points(c, self.options.fresh_seeds) for c in ({}, changes))
+        self._report.fresh_begins(first + last)
+        self._study.run(first + last, self._launcher, self._threads, lambda _, record: self._report.trial(record))
+        return judge(self._candidate(_BASELINE, first), self._candidate("winner", last), self.options.rule)

@@ -1,0 +1,175 @@
+"""Points: resolved configurations that a sweep or a search wants trained, all checked before the first starts."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from minigpt import config, registry, schema
+from minigpt.config import TrainConfig
+from minigpt.errors import UserError
+
+_OWN_KEYS = ("name", "resume")
+_WHOLE_SWEEP = ("out", "study", "workers", "explorations", "plugins")
+
+
+@dataclass(frozen=True)
+class Point:
+    """overrides: what sets it apart, by dotted key, as plain values. run: the resolved configuration."""
+
+    overrides: Mapping[str, Any]
+    run: TrainConfig
+
+    @property
+    def identity(self) -> str:
+        return self.run.identity
+
+    def __str__(self) -> str:
+        return " ".join(f"{key}={as_text(value)}" for key, value in self.overrides.items())
+
+
+class CombinationCheck:
+    """Builds a run's model on the meta device, each dataset opened once: finds what cannot train before it starts."""
+
+    def __init__(self) -> None:
+        self._vocabularies: dict[tuple[str, str, int | None, int], int] = {}
+
+    def __call__(self, run: TrainConfig) -> None:
+        """Raise UserError when the run's data or its combination of parts cannot work."""
+        from minigpt.data.dataset import open_dataset  # torch: not before there is something to build
+        from minigpt.model import GPT, resolve
+
+        data, block_size = run.data, run.model.block_size
+        key = (data.name, data.folder, data.val_tokens, block_size)
+        if key not in self._vocabularies:
+            dataset = open_dataset(data.name, data.folder, block_size=block_size, val_tokens=data.val_tokens)
+            self._vocabularies[key] = dataset.vocab_size
+        GPT.on_meta(resolve(run, self._vocabularies[key]))
+
+
+def check_all(points: Iterable[Point]) -> list[Point]:
+    """The points without duplicates (equal identity), every one of them checked to build.
+
+    Raises UserError that names the first point that does not.
+    """
+    check = CombinationCheck()
+    kept = unique(points)
+    for point in kept:
+        try:
+            check(point.run)
+        except UserError as error:
+            raise at_point(point.overrides, error) from None
+    return kept
+
+
+def unique(points: Iterable[Point]) -> list[Point]:
+    """The first point of every identity."""
+    kept: dict[str, Point] = {}
+    for point in points:
+        kept.setdefault(point.identity, point)
+    return list(kept.values())
+
+
+def at_point(overrides: Mapping[str, Any], error: Exception) -> UserError:
+    """The same error, with the point it concerns; nothing has been started."""
+    place = " ".join(f"{key}={as_text(value)}" for key, value in overrides.items())
+    return UserError(f"point {place}: {error}" if place else str(error))
+
+
+def refuse_single_run_keys(run: TrainConfig) -> None:
+    """Raise UserError for keys that mean one run's folder, where many runs are asked for."""
+    for key in _OWN_KEYS:
+        if getattr(run, key) is not None:
+            raise UserError(
+                f"{key}: trials are named and resumed by their study. Name the study instead: study=<name>; "
+                f"the same command again goes on where it stopped"
+            )
+
+
+def refuse_swept(keys: Iterable[str]) -> None:
+    """Raise UserError for a key that belongs to the sweep as a whole."""
+    for key in keys:
+        if key in _OWN_KEYS + _WHOLE_SWEEP or key.startswith("hydra"):
+            raise UserError(f"{key}: cannot be swept, it is one for all trials")
+
+
+def vary(base: TrainConfig, changes: Mapping[str, Any]) -> TrainConfig:
+    """``base`` with some keys changed: ``{"model.n_layer": 3, "softmax": "consmax"}``, checked like everything else.
+
+    A component is changed by name, or by the name of a preset in conf/; it starts from its own defaults.
+    """
+    content = schema.plain(base)
+    for key, value in changes.items():
+        *groups, last = key.split(".")
+        node = content
+        for group in groups:
+            if not isinstance(node, dict) or group not in node:
+                raise UserError(f"{key}: there is no such key in this configuration")
+            node = node[group]
+        if not isinstance(node, dict) or last not in node:
+            raise UserError(f"{key}: there is no such key in this configuration")
+        node[last] = component(key, value) if key in registry.AXES and isinstance(value, str) else value
+    return config.check(content, TrainConfig)
+
+
+def component(axis: str, name: str) -> dict[str, Any]:
+    """The node ``axis=name`` stands for: a registered name with its defaults, or a preset of conf/<axis>/."""
+    if name in registry.names(axis):
+        return {"name": name}
+    from hydra import compose
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+
+    if not GlobalHydra.instance().is_initialized():
+        return schema.plain(
+            registry.spec(axis, name)
+        )  # no presets outside an entry point: the error says what there is
+    try:
+        return config.to_plain(compose("train", [f"{axis}={name}"])[axis])
+    except HydraException:
+        return schema.plain(registry.spec(axis, name))
+
+
+def value_at(run: TrainConfig, key: str) -> Any:
+    """The plain value of a dotted key; a component's is its name. Raises UserError when there is none."""
+    value: Any = schema.plain(run)
+    for part in key.split("."):
+        if not isinstance(value, dict) or part not in value:
+            raise UserError(f"{key}: there is no such key in this configuration")
+        value = value[part]
+    return value["name"] if isinstance(value, dict) and "name" in value else value
+
+
+def trial_name(point: Point, digits: int = 6) -> str:
+    """A folder name people can read: words stand for themselves, numbers carry their key. ``consmax-seed1-3f9a0c``."""
+    words = []
+    for key, value in point.overrides.items():
+        word = isinstance(value, str) and "." not in key
+        words.append(as_text(value) if word else key.rsplit(".", 1)[-1] + as_text(value))
+    readable = re.sub(r"[^\w.+-]+", "_", "-".join(words))[:80].strip("-_.") or "base"
+    return f"{readable}-{point.identity[:digits]}"
+
+
+def study_name(points: Sequence[Point]) -> str:
+    """A name that the same points always get: the keys that vary and a hash over all of them."""
+    keys = list(dict.fromkeys(key.rsplit(".", 1)[-1] for point in points for key in point.overrides))
+    digest = hashlib.sha256("".join(sorted(point.identity for point in points)).encode()).hexdigest()
+    return "-".join([*(keys[:4] or ["sweep"]), digest[:6]])
+
+
+def for_study(point: Point, study: str, out: str, name: str, threads: int) -> TrainConfig:
+    """The configuration a worker trains: in the study's folder, with ``threads`` unless the point says otherwise."""
+    training = dataclasses.replace(point.run.training, threads=point.run.training.threads or threads)
+    return dataclasses.replace(point.run, out=f"{out}/{study}", name=name, study=study, workers=1, training=training)
+
+
+def as_text(value: Any) -> str:
+    """A value as people type it."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    return value if isinstance(value, str) else json.dumps(value)

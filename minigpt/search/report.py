@@ -1,0 +1,149 @@
+"""What a greedy search says while it goes, and its ``results.yaml``: every round, comparison and trial, rewritten after each."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from minigpt import schema
+from minigpt.search import results
+from minigpt.search.decision import Candidate, Comparison, Decision, Rule
+from minigpt.search.points import Point, as_text, unique
+from minigpt.search.study import Study
+from minigpt.search.verdict import Verdict
+from minigpt.training.record import RunRecord
+
+
+class SearchReport:
+    """Collects what ``results.yaml`` holds. start: the searched keys' first values."""
+
+    def __init__(self, study: Study, rule: Rule, start: Mapping[str, Any]):
+        self._study, self._rule = study, rule
+        self._rounds: list[dict[str, Any]] = []
+        self._ends: dict[str, Any] = {}
+        self._start = dict(start)
+        self._done = self._of = 0
+
+    def round_begins(self, number: int, changes: Mapping[str, Any], points: Sequence[Point]) -> None:
+        """Say where the round starts from and how much there is to train."""
+        self._rounds.append({"round": number, "baseline": self._start | dict(changes)})
+        self._count(points)
+        print(
+            f"round {number}: from {_words(changes)}, {len(points)} trials, {self._of - self._done} to run", flush=True
+        )
+
+    def trial(self, record: RunRecord, baseline: Candidate | None = None, decision: Decision | None = None) -> None:
+        """Say what a trial came to, and write what can be decided by now."""
+        self._done += 1
+        print("  " + results.progress(self._done, self._of, record), flush=True)
+        if baseline is not None and decision is not None:
+            self.round_state(baseline, decision)
+        else:
+            self.write()
+
+    def round_state(self, baseline: Candidate, decision: Decision) -> None:
+        """Write the round as far as it has come."""
+        figures = {name: _mean(baseline, name) for name in (self._rule.quality, self._rule.cost)}
+        candidates = [_listed(comparison) for comparison in decision.comparisons]
+        self._rounds[-1] |= {
+            "measured": figures,
+            "candidates": candidates,
+            "chosen": decision.chosen,
+            "reason": decision.reason,
+        }
+        self.write()
+
+    def round_ends(self, baseline: Candidate, decision: Decision) -> None:
+        """Say what was chosen, or why nothing was."""
+        self.round_state(baseline, decision)
+        for comparison in decision.comparisons:
+            sign = "+" if comparison.accepted else "-"
+            print(f"  {sign} {comparison.change}: {comparison.reason}")
+        taken = "take" if decision.chosen else "stop:"
+        print(f"round {self._rounds[-1]['round']}: {taken} {decision.reason}", flush=True)
+
+    def fresh_begins(self, points: Sequence[Point]) -> None:
+        """Say that the winner is put to the test."""
+        self._count(points)
+        print(f"winner on fresh seeds: {len(points)} trials, {self._of - self._done} to run", flush=True)
+
+    def winner(self, changes: Mapping[str, Any]) -> None:
+        """Say what the rounds have led to."""
+        self._ends["winner"] = self._start | dict(changes)
+        print(f"winner: {_words(changes)}", flush=True)
+        self.write()
+
+    def verdict(self, verdict: Verdict | None) -> None:
+        """Say whether it holds; None when the winner is the baseline and there is nothing to hold."""
+        if verdict is None:
+            self._ends["verdict"] = {"verdict": "nothing to confirm", "reason": "no step was worth its cost"}
+            print("verdict: nothing to confirm, no step was worth its cost")
+        else:
+            words = "holds" if verdict.holds else "does not hold"
+            found = _listed(verdict.comparison)
+            self._ends["verdict"] = {
+                "verdict": words,
+                "reason": verdict.reason,
+                "mean_gain": found["gain"],
+                "spread": found["spread"],
+                "relative_cost": found["relative_cost"],
+                "n": len(verdict.gains),
+                "gain_by_seed": dict(verdict.gains),
+            }
+            print(f"verdict on fresh seeds: {words}; {verdict.reason}, n = {len(verdict.gains)}")
+        self.write()
+        print(f"{self._study.folder / results.FILE}")
+
+    def no_baseline(self, baseline: Candidate) -> None:
+        """Say that the search cannot begin."""
+        bad = [(seed, r) for seed, r in baseline.records.items() if r is None or r.status != "completed"]
+        seed, record = bad[0]
+        what = f"{record.status} ({record.reason})" if record is not None else "did not end; start again to go on"
+        self._ends["verdict"] = {"verdict": "no baseline", "reason": f"seed {seed} {what}"}
+        self.write()
+        print(f"the baseline cannot be trained: seed {seed} {what}. Its folder says more: {self._study.folder}")
+
+    def write(self) -> None:
+        """Rewrite ``results.yaml``."""
+        content = {
+            "study": self._study.folder.name,
+            "kind": "greedy search",
+            "rule": schema.plain(self._rule),
+            "baseline": self._start,
+            "rounds": self._rounds,
+            **self._ends,
+            "trials": [results.describe(record) for record in self._study.records.values()],
+        }
+        results.write(self._study.folder, content)
+
+    def _count(self, points: Sequence[Point]) -> None:
+        self._of = len(unique(points))
+        self._done = self._of - len(self._study.missing(points))
+
+
+def _listed(comparison: Comparison) -> dict[str, Any]:
+    return {
+        "change": comparison.change,
+        "accepted": comparison.accepted,
+        "reason": comparison.reason,
+        "gain": comparison.gain,
+        "spread": comparison.spread,
+        "relative_cost": comparison.relative_cost if _finite(comparison.relative_cost) else None,
+        "seeds": comparison.seeds,
+    }
+
+
+def _mean(candidate: Candidate, name: str) -> float | None:
+    values = [getattr(record, name) for record in candidate.records.values() if record is not None]
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known else None
+
+
+def _finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def _words(changes: Mapping[str, Any]) -> str:
+    return " ".join(f"{key}={as_text(value)}" for key, value in changes.items()) or "the baseline"

@@ -1,0 +1,112 @@
+"""What people read of a study: a line per finished trial, the table at the end, and ``results.yaml``."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from minigpt.search.points import Point, as_text
+from minigpt.training.record import RunRecord, write_atomically
+
+FILE = "results.yaml"
+_FIGURES = (
+    "val_loss", "best_val_loss", "bits_per_byte", "parameters", "flops_per_token", "state_bytes_per_token", "steps",
+    "wall_seconds",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Row:
+    """Trials that differ in their seed alone. loss, spread: mean and sample standard deviation of the completed ones."""
+
+    overrides: Mapping[str, Any]
+    completed: tuple[RunRecord, ...]
+    others: tuple[RunRecord, ...]
+
+    @property
+    def loss(self) -> float:
+        losses = [r.val_loss for r in self.completed if r.val_loss is not None]
+        return statistics.fmean(losses) if losses else math.inf
+
+    @property
+    def spread(self) -> float | None:
+        losses = [r.val_loss for r in self.completed if r.val_loss is not None]
+        return statistics.stdev(losses) if len(losses) > 1 else None
+
+
+def rows(points: Sequence[Point], records: Mapping[str, RunRecord]) -> list[Row]:
+    """One row per setting, the lowest loss first, settings without a completed trial last."""
+    groups: dict[str, list[Point]] = {}
+    for point in points:
+        groups.setdefault(" ".join(f"{k}={v}" for k, v in point.overrides.items() if k != "seed"), []).append(point)
+    found = []
+    for members in groups.values():
+        ended = [records[p.identity] for p in members if p.identity in records]
+        overrides = {key: value for key, value in members[0].overrides.items() if key != "seed"}
+        completed = tuple(r for r in ended if r.status == "completed")
+        found.append(Row(overrides, completed, tuple(r for r in ended if r.status != "completed")))
+    return sorted(found, key=lambda row: row.loss)
+
+
+def describe(record: RunRecord) -> dict[str, Any]:
+    """A trial as results.yaml lists it: named fields, plain values."""
+    head = {"folder": record.folder.name, "overrides": dict(record.overrides), "seed": record.seed}
+    end = {"status": record.status, "reason": record.reason, "config_hash": record.config_hash}
+    return head | end | {name: _plain_number(getattr(record, name)) for name in _FIGURES}
+
+
+def write(folder: Path, content: Mapping[str, Any]) -> None:
+    """Replace ``results.yaml``, whole or not at all."""
+    import yaml
+
+    write_atomically(folder / FILE, yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True, width=120))
+
+
+def progress(done: int, of: int, record: RunRecord) -> str:
+    """The line of a finished trial."""
+    loss = f"val_loss {record.val_loss:.4f}" if record.val_loss is not None else "no val_loss"
+    what = loss if record.status == "completed" else record.reason
+    return f"[{done}/{of}] {record.folder.name}  {record.status}  {what}  {record.wall_seconds:.1f} s"
+
+
+def print_table(title: str, ranked: Iterable[Row]) -> None:
+    """Print the settings, best first, with mean +- standard deviation over seeds."""
+    from rich.console import Console
+    from rich.table import Table
+
+    ranked = list(ranked)
+    keys = list(dict.fromkeys(key for row in ranked for key in row.overrides))
+    table = Table(title=title, title_justify="left")
+    for key in keys:
+        table.add_column(key)
+    for name in ("seeds", "val loss", "bits/byte", "params", "s/run"):
+        table.add_column(name, justify="right")
+    table.add_column("not completed", overflow="fold")
+    for row in ranked:
+        names = [as_text(row.overrides[key]) if key in row.overrides else "" for key in keys]
+        table.add_row(*names, str(len(row.completed)), *_figures(row), ", ".join(r.status for r in row.others))
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+
+
+def _figures(row: Row) -> list[str]:
+    if not row.completed:
+        return ["", "", "", ""]
+    loss = f"{row.loss:.4f}" + (f" +- {row.spread:.4f}" if row.spread is not None else "")
+    bits = [r.bits_per_byte for r in row.completed if r.bits_per_byte is not None]
+    parameters = row.completed[0].parameters
+    seconds = statistics.fmean(r.wall_seconds for r in row.completed)
+    return [
+        loss,
+        f"{statistics.fmean(bits):.4f}" if bits else "",
+        f"{parameters:,}" if parameters is not None else "",
+        f"{seconds:.1f}",
+    ]
+
+
+def _plain_number(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else value

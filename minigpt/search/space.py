@@ -1,0 +1,64 @@
+"""The space of a greedy search: which keys may change, and the steps they can take from where they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from minigpt.config import TrainConfig
+from minigpt.errors import UserError
+from minigpt.schema import PositiveFloat, options
+from minigpt.search.points import value_at
+
+
+@options
+class Step:
+    """A number that goes up and down: by adding ``step``, or multiplying by ``factor``; never beyond ``min`` and ``max``."""
+
+    step: PositiveFloat | None = None
+    factor: PositiveFloat | None = None
+    min: float | None = None
+    max: float | None = None
+
+    def __post_init__(self):
+        if (self.step is None) == (self.factor is None):
+            raise UserError("search.space: a number needs either step or factor")
+        if self.factor is not None and self.factor <= 1:
+            raise UserError(f"search.space: factor must be above 1, got {self.factor:g}; down is division by it")
+
+    def neighbours(self, key: str, value: Any) -> list[float]:
+        """One step down and one up, where the bounds allow; a whole number stays whole."""
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise UserError(f"search.space.{key}: '{value}' is not a number; names are listed: {{names: [...]}}")
+        if self.step is not None:
+            down, up = value - self.step, value + self.step
+        else:
+            assert self.factor is not None
+            down, up = value / self.factor, value * self.factor
+        found = [round(v) if isinstance(value, int) else v for v in (down, up)]
+        low = -float("inf") if self.min is None else self.min
+        high = float("inf") if self.max is None else self.max
+        return [v for v in found if v != value and low <= v <= high]
+
+
+@options
+class Names:
+    """A choice by name: every other name is one step away."""
+
+    names: list[str]
+
+    def neighbours(self, key: str, value: Any) -> list[str]:
+        """All names but the present one."""
+        return [name for name in self.names if name != value]
+
+
+Space = Mapping[str, Step | Names]
+
+
+def steps(space: Space, base: TrainConfig, changes: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """(key, new value) of every single step from where ``changes`` have led, in the order of the space."""
+    found = []
+    for key, moves in space.items():
+        value = changes[key] if key in changes else value_at(base, key)
+        found += [(key, neighbour) for neighbour in moves.neighbours(key, value)]
+    return found

@@ -1,0 +1,187 @@
+"""The study: which points have a result, and how the others get one. Sweeps and searches are loops around ``Study.run``.
+
+A study is the folder ``out/<study>``: ``study.db``, ``results.yaml`` and one folder per trial, with its run record. The records
+are the truth: a trial is done when its record says so, whatever became of the process that watched it. To train a trial
+again, delete its folder.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from minigpt import config
+from minigpt.errors import UserError
+from minigpt.search.launcher import FinishedJob, Job, Launcher
+from minigpt.search.points import Point, for_study, trial_name, unique
+from minigpt.search.trials import TrialStore
+from minigpt.search.worker import only_worker_of
+from minigpt.training.record import FINAL, RunRecord, read_run
+
+_FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""Signals somebody sends to a trial, which may then go on another time. Any other is its own crash."""
+
+
+@dataclass(frozen=True)
+class Started:
+    """A trial in the hands of a launcher. number: in the database."""
+
+    number: int
+    point: Point
+
+
+class Study:
+    """One study folder, open and locked: ``with Study(folder) as study``.
+
+    records: identity -> record, of every trial whose folder is there.
+    Raises UserError when another process has it, or the folder is something else.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.records: dict[str, RunRecord] = {}
+
+    def __enter__(self) -> Study:
+        if (self.folder / "run.json").is_file():
+            raise UserError(f"study: '{self.folder}' is a training run. Choose another name: study=<name>")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = (self.folder / ".lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.close()
+            raise UserError(f"study: '{self.folder}' is being run by another process. Wait or stop it") from None
+        for file in sorted(self.folder.glob("*/run.json")):
+            record = _last_word(file.parent)
+            self.records[record.config_hash] = record
+        self._store = TrialStore(self.folder)
+        self._close_stale_trials()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._store.close()
+        self._lock.close()
+
+    def record(self, point: Point) -> RunRecord | None:
+        """The record of a point that has ended for good, else None."""
+        record = self.records.get(point.identity)
+        return record if record is not None and record.status in FINAL else None
+
+    def missing(self, points: Sequence[Point]) -> list[Point]:
+        """The points that still have to be trained, or trained on; of equal ones the first."""
+        return [point for point in unique(points) if self.record(point) is None]
+
+    def run(
+        self,
+        points: Sequence[Point],
+        launcher: Launcher,
+        threads: int,
+        finished: Callable[[Point, RunRecord], None],
+    ) -> None:
+        """Train the missing points, ``threads`` each; ``finished`` is told of each as it ends.
+
+        What goes wrong in a trial stays in its record.
+        """
+        self._store.make_room(points)
+        self._adopt(points)
+        started: dict[Path, Started] = {}
+
+        def jobs() -> Iterator[Job]:
+            for point in self.missing(points):
+                folder = self._prepare(point, threads)
+                started[folder] = Started(self._store.start(point, folder.name), point)
+                yield Job(folder, threads)
+
+        try:
+            with closing(launcher.run(jobs())) as ends:
+                for end in ends:
+                    trial = started.pop(end.job.folder)
+                    finished(trial.point, self._settle(end, trial))
+        finally:
+            for folder, trial in started.items():  # stopped from outside: the launcher has ended their workers by now
+                self._settle(FinishedJob(Job(folder, threads), -signal.SIGINT), trial)
+
+    def _prepare(self, point: Point, threads: int) -> Path:
+        """A trial's folder with what a worker needs: the configuration, and a record that says it is running."""
+        known = self.records.get(point.identity)
+        folder = self._new_folder(point) if known is None else known.folder
+        folder.mkdir(exist_ok=True)
+        run = for_study(point, self.folder.name, str(self.folder.parent), folder.name, threads)
+        config.save_yaml(run, folder / "config.yaml")
+        if known is not None:
+            self.records[point.identity] = known.updated(status="running", reason="")
+            return folder
+        record = RunRecord(
+            name=folder.name,
+            status="running",
+            config_hash=point.identity,
+            seed=run.seed,
+            overrides=point.overrides,
+            folder=folder,
+        )
+        record.write()
+        self.records[point.identity] = record
+        return folder
+
+    def _new_folder(self, point: Point) -> Path:
+        """A folder that no other point has."""
+        folder = self.folder / trial_name(point)
+        taken = any(record.folder == folder for record in self.records.values())
+        return self.folder / trial_name(point, digits=16) if taken else folder
+
+    def _settle(self, end: FinishedJob, trial: Started) -> RunRecord:
+        """The record of a trial whose worker has ended, put right where the worker could not, and into the database."""
+        record = read_run(end.job.folder)
+        if record.status == "running":
+            record = _died(record, end.returncode)
+        self.records[trial.point.identity] = record
+        self._store.finish(trial.number, record)
+        return record
+
+    def _close_stale_trials(self) -> None:
+        """Trials that a killed sweep left running in the database: close them with what their records say by now."""
+        for number, identity in self._store.running():
+            record = self.records.get(identity)
+            if record is None:  # its folder is gone
+                record = RunRecord(name="", status="interrupted", config_hash=identity, seed=0)
+            self._store.finish(number, record)
+
+    def _adopt(self, points: Sequence[Point]) -> None:
+        """Enter results that are in the folder but not in the database, such as when the database was lost."""
+        settled = self._store.settled()
+        for point in points:
+            record = self.record(point)
+            if record is not None and point.identity not in settled:
+                self._store.finish(self._store.start(point, record.folder.name), record)
+
+
+def _last_word(folder: Path) -> RunRecord:
+    """The record of a trial nobody watches: a worker that outlived its sweep may end first, and who still runs is dead."""
+    record = read_run(folder)
+    if record.status != "running":
+        return record
+    with only_worker_of(folder):
+        record = read_run(folder)
+    if record.status != "running":
+        return record
+    return record.updated(status="interrupted", reason="its sweep was ended; the same command goes on with it")
+
+
+def _died(record: RunRecord, returncode: int) -> RunRecord:
+    """The record of a worker that ended without a word."""
+    if -returncode in _FROM_OUTSIDE:
+        name = signal.Signals(-returncode).name
+        return record.updated(status="interrupted", reason=f"ended by {name}; the same command goes on with it")
+    if returncode < 0:
+        return record.updated(status="failed", reason=f"crashed with {signal.Signals(-returncode).name}")
+    return record.updated(status="failed", reason=f"exit code {returncode}: {_last_line(record.folder)}")
+
+
+def _last_line(folder: Path) -> str:
+    log = folder / "trial.log"
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
+    return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")[:300]
