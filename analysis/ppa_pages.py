@@ -9,7 +9,7 @@ import dataclasses
 import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +136,8 @@ def cell(row: Any, name: str, style: str = "number") -> Any:
     import markupsafe
 
     value = getattr(row, name)
-    shown = {"number": number, "count": count, "percent": percent, "text": str}[style](value)
+    formats: dict[str, Callable[[Any], str]] = {"number": number, "count": count, "percent": percent, "text": str}
+    shown = formats[style](value)
     return markupsafe.Markup('<td class="{}" data-field="{}" data-value="{}">{}</td>').format(
         "text" if style == "text" else "figure", name, data(value), shown
     )
@@ -161,15 +162,9 @@ def pareto_svg(report: Report) -> str:
     matplotlib.use("svg")
     from matplotlib import pyplot
 
-    style = {"svg.fonttype": "none", "svg.hashsalt": "minigpt", "text.color": INK, "axes.labelcolor": INK}
-    style |= {
-        "xtick.color": INK,
-        "ytick.color": INK,
-        "axes.edgecolor": INK,
-        "font.family": "sans-serif",
-        "font.size": 11,
-    }
-    with pyplot.rc_context(style):
+    coloured = ("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor")
+    style: Any = {"svg.fonttype": "none", "svg.hashsalt": "minigpt", "font.family": "sans-serif", "font.size": 11}
+    with pyplot.rc_context(style | dict.fromkeys(coloured, INK)):
         figure, axes = pyplot.subplots(figsize=(8.4, 4.6))
         front = sorted((row for row in report.rows if row.pareto), key=lambda row: row.energy_mj)
         axes.plot(
