@@ -105,7 +105,7 @@ def store_components() -> None:
 
 
 def with_own_checks(arguments: list[str]) -> list[str]:
-    """Force every plain ``key=value`` in (Hydra's ``++``): unknown keys then reach our check, which says what was meant.
+    """Force plain ``key=value`` in (Hydra's ``++``): unknown keys then reach our check, which says what was meant.
 
     Hydra would refuse them with the advice to write ``+key=value``, and then take that. A choice of a group stays one.
     """

@@ -4,7 +4,7 @@ Quality gained is baseline loss minus candidate loss, the mean over the same see
 baseline cost, minus one. Both keep their sign, and a ratio compares only gains with prices or losses with savings:
 
 better, not dearer   always accepted, and before all others; equally good and cheaper counts too
-better, dearer       accepted when the nats gained per relative cost reach ``min_gain_per_cost``; the most efficient first
+better, dearer       accepted when the nats gained per relative cost reach ``min_gain_per_cost``; best rate first
 worse, cheaper       accepted when the nats lost per relative saving are at most ``max_loss_per_saving``; 0 accepts none
 anything else        rejected
 """
@@ -38,8 +38,8 @@ class Rule:
 class Candidate:
     """One configuration, trained once per seed.
 
-    change: what sets it apart from the baseline, such as ``model.n_layer=3``. records: seed -> record, None while it has
-    not ended. invalid: why it cannot be run at all.
+    change: what sets it apart from the baseline, such as ``model.n_layer=3``. records: seed -> record, None while it
+    has not ended. invalid: why it cannot be run at all.
     """
 
     change: str
@@ -82,7 +82,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Decision:
-    """chosen: the change that makes the next baseline, None to stop. reason: in one line. comparisons: of all candidates."""
+    """chosen: the change that makes the next baseline, None to stop. reason: in one line. comparisons: of all."""
 
     chosen: str | None
     reason: str

@@ -1,6 +1,6 @@
 """Greedy search: from a baseline, take the best single step that is worth its cost, again and again.
 
-Per round every candidate is trained with the baseline's seeds, and :mod:`minigpt.search.decision` chooses. Which trials exist is the
+Per round every candidate is trained with the baseline's seeds, and ``decision`` chooses. Which trials exist is the
 study's matter, so a search that was ended anywhere replays its rounds from the records and trains only what is missing.
 A winner has been chosen among many on the same seeds: on fresh ones it is compared with the first baseline once more.
 """
@@ -29,8 +29,9 @@ _BASELINE = "baseline"
 
 @options
 class GreedyConfig:
-    """space: key -> how it may move. seeds: every configuration is trained with each. fresh_seeds: of the last comparison.
+    """space: key -> how it may move. seeds: every configuration is trained with each.
 
+    fresh_seeds: of the last comparison, between the first baseline and the winner.
     quality, cost: fields of the run record; both better when lower. min_gain_per_cost: nats that doubling the cost must
     bring. max_loss_per_saving: nats that saving all of the cost may lose (0: worse is never accepted).
     """

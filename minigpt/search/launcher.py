@@ -1,7 +1,7 @@
 """Launchers: they turn jobs into running workers and say which ended. What a trial came to is in its record, not here.
 
-A launcher draws a job when it has room for one; a cluster's may draw them all at once. So far there is one launcher, for
-processes of this machine.
+A launcher draws a job when it has room for one; a cluster's may draw them all at once. So far there is one launcher,
+for processes of this machine.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -119,20 +120,14 @@ def vary(base: TrainConfig, changes: Mapping[str, Any]) -> TrainConfig:
 
 def component(axis: str, name: str) -> dict[str, Any]:
     """The node ``axis=name`` stands for: a registered name with its defaults, or a preset of conf/<axis>/."""
-    if name in registry.names(axis):
-        return {"name": name}
     from hydra import compose
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
 
-    if not GlobalHydra.instance().is_initialized():
-        return schema.plain(
-            registry.spec(axis, name)
-        )  # no presets outside an entry point: the error says what there is
-    try:
-        return config.to_plain(compose("train", [f"{axis}={name}"])[axis])
-    except HydraException:
-        return schema.plain(registry.spec(axis, name))
+    if name not in registry.names(axis) and GlobalHydra.instance().is_initialized():
+        with contextlib.suppress(HydraException):  # no such preset either: then the registry says what there is
+            return config.to_plain(compose("train", [f"{axis}={name}"])[axis])
+    return schema.plain(registry.spec(axis, name))
 
 
 def value_at(run: TrainConfig, key: str) -> Any:

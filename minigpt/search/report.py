@@ -1,4 +1,4 @@
-"""What a greedy search says while it goes, and its ``results.yaml``: every round, comparison and trial, rewritten after each."""
+"""What a greedy search says while it goes, and its ``results.yaml``: rewritten after every trial."""
 
 from __future__ import annotations
 

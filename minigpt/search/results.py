@@ -22,7 +22,7 @@ _FIGURES = (
 
 @dataclass(frozen=True)
 class Row:
-    """Trials that differ in their seed alone. loss, spread: mean and sample standard deviation of the completed ones."""
+    """Trials that differ in their seed alone. loss, spread: mean and sample standard deviation of the completed."""
 
     overrides: Mapping[str, Any]
     completed: tuple[RunRecord, ...]

@@ -13,7 +13,7 @@ from minigpt.search.points import value_at
 
 @options
 class Step:
-    """A number that goes up and down: by adding ``step``, or multiplying by ``factor``; never beyond ``min`` and ``max``."""
+    """A number that goes up and down by adding ``step`` or multiplying by ``factor``, within ``min`` and ``max``."""
 
     step: PositiveFloat | None = None
     factor: PositiveFloat | None = None

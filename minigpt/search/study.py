@@ -1,8 +1,8 @@
-"""The study: which points have a result, and how the others get one. Sweeps and searches are loops around ``Study.run``.
+"""The study: which points have a result, and how the others get one. Sweeps and searches go through ``Study.run``.
 
-A study is the folder ``out/<study>``: ``study.db``, ``results.yaml`` and one folder per trial, with its run record. The records
-are the truth: a trial is done when its record says so, whatever became of the process that watched it. To train a trial
-again, delete its folder.
+A study is the folder ``out/<study>``: ``study.db``, ``results.yaml`` and one folder per trial, with its run record. The
+records are the truth: a trial is done when its record says so, whatever became of the process that watched it. To train
+a trial again, delete its folder.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ class Study:
 
 
 def _last_word(folder: Path) -> RunRecord:
-    """The record of a trial nobody watches: a worker that outlived its sweep may end first, and who still runs is dead."""
+    """The record of a trial nobody watches: a worker that outlived its sweep ends first; what then runs is dead."""
     record = read_run(folder)
     if record.status != "running":
         return record

@@ -87,7 +87,7 @@ class StudySweeper(Sweeper):
         params = config.to_plain(self.params or {})
         groups = self.hydra_context.config_loader.list_groups("")
         texts = [
-            f"{key if key in groups else '++' + key}={_in_hydras_words(value)}"  # ++: an unknown key is for our own check
+            f"{key if key in groups else '++' + key}={_in_hydras_words(value)}"  # ++: unknown keys are for our check
             for key, value in params.items()
             if key not in said
         ]

@@ -1,7 +1,7 @@
 """The Optuna side of a study: ``study.db``, one trial per attempt, so that optuna-dashboard and samplers can read it.
 
-The run records are the truth; this database follows them. Overrides are parameters: numbers as numbers, everything else as
-one of a set of texts. Optuna does not let that set change within a study, so the study is copied when a new text comes along.
+The run records are the truth; this database follows them. Overrides are parameters: numbers as numbers, everything else
+as one of a set of texts. Optuna does not let that set change within a study: for a new text, the study is copied.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from minigpt.search.decision import Candidate, Comparison, Rule, compare, paired
 
 @dataclass(frozen=True)
 class Verdict:
-    """holds: what the search claimed, better or cheaper at no loss beyond the rule's, is so here too. gains: nats per seed."""
+    """holds: better, or cheaper at a loss within the rule, as the search claimed. gains: seed -> nats."""
 
     holds: bool
     reason: str

@@ -1,8 +1,8 @@
 """The worker: one trial, one process. ``python -m minigpt.search.worker <trial folder>``
 
-A trial's folder holds its ``config.yaml`` and its run record before the worker starts, so that a trial which never came to its
-first checkpoint is nothing special: it goes on from step 0. A launcher's worker ends when the launcher does: it reads the
-end of its standard input then.
+A trial's folder holds its ``config.yaml`` and its run record before the worker starts, so that a trial which never came
+to its first checkpoint is nothing special: it goes on from step 0. A launcher's worker ends when the launcher does: it
+reads the end of its standard input then.
 """
 
 from __future__ import annotations

@@ -83,18 +83,18 @@ class Trainer:
         interval = self.options.eval_interval
         save_interval = self.options.checkpoint_interval or interval
         while True:
-            over = self.is_over()
-            due = self.at.step > 0 and (over or self.at.step % interval == 0) and self.at.evaluated_at != self.at.step
+            end = self.is_over()
+            due = self.at.step > 0 and (end or self.at.step % interval == 0) and self.at.evaluated_at != self.at.step
             if due and not interruption.requested:
                 if diverged := self.log() or self.evaluate():
                     return Outcome("diverged", diverged)
-                over = over or self.is_over()  # it may have been one validation too many without an improvement
-            if self.unsaved and (over or interruption.requested or self.at.step % save_interval == 0):
+                end = end or self.is_over()  # it may have been one validation too many without an improvement
+            if self.unsaved and (end or interruption.requested or self.at.step % save_interval == 0):
                 self.save("last")
             if interruption.requested:
                 return Outcome("interrupted", f"{interruption.requested} at step {self.at.step}")
-            if over:
-                return Outcome("completed", over if over != "budget" else "")
+            if end:
+                return Outcome("completed", end if end != "budget" else "")
             self.step()
             if self.at.step % self.options.log_interval == 0 and (diverged := self.log()):
                 return Outcome("diverged", diverged)
