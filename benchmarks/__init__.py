@@ -1,0 +1,1 @@
+"""Measurements of speed and quality against others, each a program of its own."""
