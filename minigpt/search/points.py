@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import re
@@ -26,7 +27,7 @@ class Point:
     overrides: Mapping[str, Any]
     run: TrainConfig
 
-    @property
+    @functools.cached_property
     def identity(self) -> str:
         return self.run.identity
 

@@ -1,0 +1,77 @@
+"""The study against a launcher that trains nothing: what is run, what is not, and who may run it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from minigpt.errors import UserError
+from minigpt.search.points import Point
+from minigpt.search.run import sweep
+from minigpt.search.study import Study
+from minigpt.training.record import RunRecord
+from tests.search.paper import PaperLauncher
+
+
+def run(folder: Path, points: list[Point], launcher: PaperLauncher | None = None) -> dict[str, RunRecord]:
+    """Run the points; seed -> record of those that were run."""
+    ran = {}
+    with Study(folder) as study:
+        study.run(points, launcher or PaperLauncher(), 1, lambda point, record: ran.update({point.run.seed: record}))
+    return ran
+
+
+@pytest.fixture
+def points(configure) -> list[Point]:
+    return [Point({"seed": seed}, configure(seed=seed)) for seed in range(3)]
+
+
+def test_only_what_is_missing_runs(tmp_path, points):
+    folder = tmp_path / "study"
+    assert list(run(folder, points[:2])) == [0, 1]
+    assert list(run(folder, points)) == [2]
+    assert list(run(folder, points)) == []
+
+
+def test_a_study_that_was_stopped_goes_on(tmp_path, points):
+    folder = tmp_path / "study"
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, points, PaperLauncher(dies_at=1))
+    assert sorted(r.parent.name[:5] for r in folder.glob("*/run.json")) == ["seed0", "seed1"]
+    assert list(run(folder, points)) == [1, 2]
+
+
+def test_deleting_a_trial_runs_it_again_and_losing_the_database_runs_nothing(tmp_path, points):
+    folder = tmp_path / "study"
+    run(folder, points)
+    (folder / "study.db").unlink()
+    assert list(run(folder, points)) == []
+    with Study(folder) as study:
+        assert [t.value for t in study._store.trials()] == [0.0, 1.0, 2.0]
+        shutil.rmtree(study.records[points[1].identity].folder)
+    assert list(run(folder, points)) == [1]
+
+
+def test_a_sweep_of_which_nothing_completed_says_so(tmp_path, points, capsys):
+    run(tmp_path / "study", points, PaperLauncher(lambda run: None))
+    assert not sweep(tmp_path / "study", points, workers=1)
+    assert "3 of 3 trials did not complete" in capsys.readouterr().out
+
+
+def test_a_study_is_run_by_one_process(tmp_path):
+    with (
+        Study(tmp_path / "study"),
+        pytest.raises(UserError, match="being run by another process"),
+        Study(tmp_path / "study"),
+    ):
+        pass
+    with Study(tmp_path / "study"):
+        pass
+
+
+def test_a_run_is_no_study(tmp_path):
+    RunRecord(name="run", status="completed", config_hash="", seed=0, folder=tmp_path).write()
+    with pytest.raises(UserError, match="is a training run"), Study(tmp_path):
+        pass
