@@ -21,7 +21,10 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@touch $@
 
 demo: install
-	$(BIN)/python -m demo
+	$(BIN)/python data/prepare.py dataset=pydocs
+	$(BIN)/python train.py explorations=demo
+	$(BIN)/python hyperparam_search.py search=demo
+	$(BIN)/python analysis/ppa_report.py runs=out/demo out=out/demo hardware=edge_16nm
 
 test: install lint
 	$(BIN)/python -m pytest

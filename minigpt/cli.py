@@ -63,9 +63,8 @@ def run_hydra(config_name: str, root: type[T], task: Callable[[T], Any]) -> int 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing: what the user sees is decided here
     registry.load_plugins(_plugins_named(sys.argv[1:]))
     store_components()
-    arguments = with_own_checks(sys.argv[1:])
-    first = next((i for i, argument in enumerate(arguments) if "=" in argument and argument[0] != "-"), len(arguments))
-    sys.argv[1:] = [*arguments[:first], search_path(), *arguments[first:]]  # overrides must stand together
+    arguments = sorted(with_own_checks(sys.argv[1:]), key=_is_override)  # argparse wants them to stand together
+    sys.argv[1:] = [*arguments, search_path()]
     outcome: list[Any] = []  # carried around Hydra, which would announce a UserError in words of its own
 
     def checked(cfg: Any) -> None:
@@ -118,6 +117,10 @@ def with_own_checks(arguments: list[str]) -> list[str]:
         else:
             forced.append(argument.lstrip("+") if key in groups else f"++{argument.lstrip('+')}")
     return forced
+
+
+def _is_override(argument: str) -> bool:
+    return argument[0] == "~" or ("=" in argument and argument[0] != "-")
 
 
 def search_path() -> str:
