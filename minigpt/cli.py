@@ -63,8 +63,8 @@ def run_hydra(config_name: str, root: type[T], task: Callable[[T], Any]) -> int 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing: what the user sees is decided here
     registry.load_plugins(_plugins_named(sys.argv[1:]))
     store_components()
-    arguments = sorted(with_own_checks(sys.argv[1:]), key=_is_override)  # argparse wants them to stand together
-    sys.argv[1:] = [*arguments, search_path()]
+    store_explorations()
+    sys.argv[1:] = sorted(with_own_checks(sys.argv[1:]), key=_is_override)  # argparse wants them to stand together
     outcome: list[Any] = []  # carried around Hydra, which would announce a UserError in words of its own
 
     def checked(cfg: Any) -> None:
@@ -123,10 +123,23 @@ def _is_override(argument: str) -> bool:
     return argument[0] == "~" or ("=" in argument and argument[0] != "-")
 
 
-def search_path() -> str:
-    """Where Hydra finds ``explorations/``: in the folder one starts from, then in the project."""
-    folders = dict.fromkeys((Path.cwd(), CONF.parent))
-    return f"hydra.searchpath={[f'file://{folder}' for folder in folders]}"
+def store_explorations() -> None:
+    """Make the files of ``explorations/`` a group: the project's, and those of the folder one starts from, which win.
+
+    Stored one by one, because a search path would turn every folder beside them (data, out) into a group too.
+    """
+    from hydra.core.config_store import ConfigStore
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    files = {f.stem: f for folder in (CONF.parent, Path.cwd()) for f in sorted(folder.glob("explorations/*.yaml"))}
+    for name, file in files.items():
+        try:
+            node = OmegaConf.load(file)
+        except (YAMLError, OmegaConfBaseException) as error:
+            raise UserError(f"{file}: not YAML: {' '.join(str(error).split())}") from None
+        ConfigStore.instance().store(name, node, group="explorations", package="_global_")
 
 
 def explain(error: Exception) -> UserError:

@@ -21,9 +21,9 @@ EXPLORATIONS = sorted(p.stem for p in (ROOT / "explorations").glob("*.yaml"))
 
 def composed(*overrides: str) -> TrainConfig:
     cli.store_components()
+    cli.store_explorations()
     with initialize_config_dir(str(ROOT / "conf"), version_base=None):
-        search = cli.search_path()
-        return check(compose("train", cli.with_own_checks([search, *overrides])), TrainConfig)
+        return check(compose("train", cli.with_own_checks(list(overrides))), TrainConfig)
 
 
 def test_the_default_choices_are_the_house_defaults():

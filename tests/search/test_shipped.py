@@ -26,6 +26,7 @@ def names(folder: str) -> list[str]:
 @pytest.fixture
 def hydra():
     cli.store_components()
+    cli.store_explorations()
     with initialize_config_dir(str(cli.CONF), version_base=None):
         yield
 
@@ -33,7 +34,7 @@ def hydra():
 @pytest.mark.parametrize("name", names("explorations"))
 def test_every_point_of_an_exploration_is_valid(hydra, name):
     arguments = [f"explorations={name}"]
-    composed = compose("train", [cli.search_path(), *arguments], return_hydra_config=True)
+    composed = compose("train", arguments, return_hydra_config=True)
     params = OmegaConf.to_container(composed.hydra.sweeper.params)
     sweeper = StudySweeper(params)
     loader = GlobalHydra.instance().config_loader()
