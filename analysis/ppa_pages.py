@@ -47,6 +47,30 @@ def write(report: Report, folder: Path) -> None:
         write_atomically(folder / name, page(report))
 
 
+def show(report: Report) -> None:
+    """Print the summary for a terminal: what each variant is worth, and what it costs."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("variant", title=f"on {report.hardware.name}, context {_contexts(report)}")
+    heads = ("val loss", "bits/byte", "params", "FLOPs/token", "KV bytes/token", "mJ/token", "ms/token", "mm2")
+    for head in heads:
+        table.add_column(head, justify="right")
+    for row in report.rows:
+        loss = number(row.val_loss) + (f" +- {row.val_loss_std:.4f}" if row.val_loss_std is not None else "")
+        counts = map(count, (row.parameters, row.flops_per_token, row.kv_bytes_per_token))
+        costs = map(number, (row.energy_mj, row.latency_ms, row.area_mm2))
+        style = "bold" if row.pareto else None
+        table.add_row(row.variant, loss, number(row.bits_per_byte), *counts, *costs, style=style)
+    console = Console(width=None if Console().is_terminal else 130)
+    console.print(table)
+    console.print("bold: no other variant has both a lower loss and a lower energy", style="dim", highlight=False)
+
+
+def _contexts(report: Report) -> str:
+    return ", ".join(str(context) for context in sorted({row.context for row in report.rows}))
+
+
 def as_json(report: Report) -> str:
     """Every row, with full precision."""
     content = {field.name: plain(getattr(report, field.name)) for field in dataclasses.fields(report)}
@@ -87,7 +111,7 @@ def _render(template: str, report: Report, **more: Any) -> str:
     return environment.get_template(template).render(
         report=report,
         machine=report.hardware,
-        contexts=", ".join(str(c) for c in sorted({row.context for row in report.rows})),
+        contexts=_contexts(report),
         energy_fields=sorted(ENERGY_FIELDS, key=list(LABELS).index),
         area_fields=sorted(AREA_FIELDS, key=list(LABELS).index),
         labels=LABELS,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a script finds its own folder only, not the repository
 
@@ -15,6 +16,9 @@ from minigpt import cli
 from minigpt.errors import UserError
 from minigpt.hardware import HardwareSpec
 from minigpt.schema import PositiveInt, options
+
+if TYPE_CHECKING:
+    from analysis.ppa_rows import Report
 
 
 @options
@@ -30,8 +34,8 @@ class PpaReportConfig:
     plugins: list[str] = ()  # type: ignore[assignment]
 
 
-def write_report(config: PpaReportConfig) -> Path:
-    """Price every variant below ``config.runs``, write the four files, return their folder."""
+def write_report(config: PpaReportConfig) -> tuple[Report, Path]:
+    """Price every variant below ``config.runs``, write the four files; returns the report and their folder."""
     from analysis import ppa_pages, ppa_rows
     from minigpt.model import GPT, read_spec
     from minigpt.training.record import find_runs
@@ -48,13 +52,17 @@ def write_report(config: PpaReportConfig) -> Path:
     found = ppa_rows.report(variants, left_out, config.hardware, config.batch, config.baseline)
     folder = Path(config.out) if config.out else Path(config.runs) / "ppa"
     ppa_pages.write(found, folder)
-    return folder
+    return found, folder
 
 
 @cli.entry("ppa_report", PpaReportConfig)
 def main(config: PpaReportConfig) -> None:
-    """Write, and say where."""
-    print(f"wrote {write_report(config)}/report.html, .md, .json, .csv")
+    """Write, show the summary, and say where the rest is."""
+    from analysis.ppa_pages import show
+
+    report, folder = write_report(config)
+    show(report)
+    print(f"{folder}/report.html (and .md, .json, .csv)")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,10 @@ import dataclasses
 import html.parser
 import json
 import re
+import subprocess
+import sys
 import xml.etree.ElementTree
+from pathlib import Path
 
 import pytest
 
@@ -63,7 +66,7 @@ def sweep(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def written(sweep):
-    folder = write_report(PpaReportConfig(runs=str(sweep), hardware=EDGE))
+    _, folder = write_report(PpaReportConfig(runs=str(sweep), hardware=EDGE))
     assert folder == sweep / "ppa"
     return {name: (folder / f"report.{name}").read_text() for name in ("html", "md", "json", "csv")}
 
@@ -167,7 +170,7 @@ def test_the_front_holds_what_no_other_point_beats(points, front):
 
 def test_the_baseline_may_be_a_variant_or_a_run_and_its_ratio_is_one(sweep, tmp_path):
     for name in ("softmax=softmax", "softmax-1"):
-        out = write_report(PpaReportConfig(runs=str(sweep), hardware=EDGE, out=str(tmp_path), baseline=name))
+        _, out = write_report(PpaReportConfig(runs=str(sweep), hardware=EDGE, out=str(tmp_path), baseline=name))
         content = json.loads((out / "report.json").read_text())
         row = next(r for r in content["rows"] if r["baseline"])
         assert content["baseline"] == row["variant"] == "softmax=softmax"
@@ -188,7 +191,7 @@ def test_a_folder_without_a_completed_run_says_what_it_found(tmp_path):
 
 def test_one_run_folder_is_a_report_of_one(tmp_path):
     run = make_run(tmp_path / "only")
-    out = write_report(PpaReportConfig(runs=str(run.folder), hardware=EDGE, context=8))
+    _, out = write_report(PpaReportConfig(runs=str(run.folder), hardware=EDGE, context=8))
     (row,) = json.loads((out / "report.json").read_text())["rows"]
     assert (row["seeds"], row["val_loss_std"], row["context"], row["pareto"]) == (1, None, 8, True)
 
@@ -196,7 +199,7 @@ def test_one_run_folder_is_a_report_of_one(tmp_path):
 def test_context_and_batch_change_the_figures(sweep, tmp_path):
     figures = []
     for context, batch in ((16, 1), (8, 1), (16, 4)):
-        out = write_report(
+        _, out = write_report(
             PpaReportConfig(runs=str(sweep), hardware=EDGE, out=str(tmp_path), context=context, batch=batch)
         )
         figures.append([r["energy_mj"] for r in json.loads((out / "report.json").read_text())["rows"]])
@@ -205,7 +208,7 @@ def test_context_and_batch_change_the_figures(sweep, tmp_path):
 
 
 def test_the_report_is_the_same_when_written_again(sweep, written, tmp_path):
-    out = write_report(PpaReportConfig(runs=str(sweep), hardware=EDGE, out=str(tmp_path)))
+    _, out = write_report(PpaReportConfig(runs=str(sweep), hardware=EDGE, out=str(tmp_path)))
     for name, text in written.items():
         assert (out / f"report.{name}").read_text() == text
 
@@ -246,3 +249,28 @@ def test_every_field_of_the_summary_reaches_json_and_csv(written):
     names = [f.name for f in dataclasses.fields(ppa_rows.VariantRow)]
     assert written["csv"].splitlines()[0].split(",") == names
     assert list(json.loads(written["json"])["rows"][0]) == names
+
+
+def test_the_command_writes_the_report_and_ends_with_its_summary(sweep, tmp_path):
+    arguments = [f"runs={sweep}", f"out={tmp_path / 'report'}", "hardware=edge_16nm"]
+    script = Path(__file__).parents[2] / "analysis" / "ppa_report.py"
+    done = subprocess.run([sys.executable, str(script), *arguments], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "mJ/token" in done.stdout
+    assert f"{tmp_path / 'report'}/report.html" in done.stdout.replace("\n", "")
+    assert sorted(f.name for f in (tmp_path / "report").iterdir()) == [
+        "report.csv", "report.html", "report.json", "report.md",
+    ]  # fmt: skip
+
+
+def test_a_mistake_on_the_command_line_is_two_lines(tmp_path):
+    script = Path(__file__).parents[2] / "analysis" / "ppa_report.py"
+    for argument, answer in (
+        ("hardware=edge_16", "Did you mean 'edge_16nm'?"),
+        ("+runz=x", "unknown key 'runz'"),
+        ("runs=x", "no such folder"),
+    ):
+        done = subprocess.run([sys.executable, str(script), argument], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 2
+        assert answer in done.stderr
+        assert "Traceback" not in done.stderr
