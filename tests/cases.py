@@ -39,10 +39,10 @@ def variants() -> list[Case]:
     return [Case(axis, name) for axis in MODEL_AXES for name in registry.names(axis)]
 
 
-def option_cases() -> list[Case]:
+def option_cases(axes: tuple[str, ...] = MODEL_AXES) -> list[Case]:
     """Each option of each variant, alone, at every other value of a closed choice or at one other number."""
     cases = []
-    for axis in MODEL_AXES:
+    for axis in axes:
         for name in registry.names(axis):
             schema = registry.entry(axis, name).config
             hints = typing.get_type_hints(schema, include_extras=True)
