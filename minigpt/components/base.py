@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 from collections.abc import Iterator
@@ -138,6 +139,11 @@ def _parts(model: nn.Module) -> Iterator[Part]:
             yield module
         elif next(module.parameters(recurse=False), None) is not None:
             raise AssertionError(f"{type(module).__name__} owns parameters but is no Part")
+
+
+def full_precision(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Context in which autocast leaves products of fp32 tensors in fp32: for sums that a narrow format would lose."""
+    return contextlib.nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -233,6 +233,26 @@ def test_linear_attention_in_chunks_is_the_recurrence(chunk):
     torch.testing.assert_close(attention(x, Span(0, 16, DEVICE)), expected, atol=1e-5, rtol=1e-4)
 
 
+def test_linear_attention_sums_in_full_precision_under_autocast():
+    """Chunks of 1 and of 64 order the sums differently: in bf16 they would differ in the third digit."""
+    spans, x = Span(0, 64, DEVICE), values(2, 64, 32)
+    outputs = []
+    for chunk in (1, 64):
+        spec = make_spec(attention={"name": "linear", "chunk": chunk}, position="nope", block_size=64)
+        attention = spec.context(0).build("attention")
+        with torch.no_grad():
+            for parameter in attention.parameters():
+                parameter.copy_(values(*parameter.shape))
+            with torch.autocast("cpu", torch.bfloat16):
+                q, k, v = (attention._heads(m(x)).float() for m in (attention.q, attention.k, attention.v))
+            outputs.append(attention._attend(q, k, v, spans, None))
+            with torch.autocast("cpu", torch.bfloat16):
+                joined = attention(x, spans)
+        expected = F.linear(outputs[-1].transpose(1, 2).flatten(2).bfloat16(), attention.o.weight.bfloat16())
+        torch.testing.assert_close(joined, expected)
+    torch.testing.assert_close(outputs[0], outputs[1], atol=1e-4, rtol=1e-4)
+
+
 def test_glu_has_the_parameters_of_an_mlp_and_computes_swiglu():
     from minigpt.model import GPT
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from minigpt.components.attention.base import Attention
-from minigpt.components.base import BuildContext, Span
+from minigpt.components.base import BuildContext, Span, full_precision
 from minigpt.cost import Cost, Matmul, Work
 from minigpt.registry import register
 from minigpt.schema import PositiveInt, options
@@ -62,9 +62,14 @@ class LinearAttention(Attention):
         return LinearState(batch, self.n_head, self.head_dim, device)
 
     def forward(self, x: Tensor, span: Span, state: LinearState | None = None) -> Tensor:
-        precise = torch.promote_types(x.dtype, torch.float32)  # sums need its range
-        q, k, v = (self._heads(linear(x)).to(precise) for linear in (self.q, self.k, self.v))
-        q, k = F.elu(q) + 1, F.elu(k) + 1  # (B, H, T, d), positive
+        q, k, v = (_widened(self._heads(linear(x))) for linear in (self.q, self.k, self.v))
+        with full_precision(x.device):
+            y = self._attend(q, k, v, span, state)
+        return self.o(y.to(x.dtype).transpose(1, 2).flatten(2))
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, span: Span, state: LinearState | None) -> Tensor:
+        """(B, H, T, d) each, at least fp32 -> (B, H, T, d)."""
+        q, k = F.elu(q) + 1, F.elu(k) + 1  # positive
         if span.real is not None:
             k = k * span.real[:, None, :, None]
         seen = k.cumsum(dim=2)  # (B, H, T, d): z_t
@@ -74,8 +79,7 @@ class LinearAttention(Attention):
         normaliser = (q * seen).sum(dim=-1, keepdim=True).clamp_min(1e-6)  # (B, H, T, 1)
         if self.position is not None:
             q, k = self.position.rotate(q, span), self.position.rotate(k, span)
-        y = self._numerator(q, k, v, state) / normaliser
-        return self.o(y.to(x.dtype).transpose(1, 2).flatten(2))
+        return self._numerator(q, k, v, state) / normaliser
 
     def _numerator(self, q: Tensor, k: Tensor, v: Tensor, state: LinearState | None) -> Tensor:
         """sum over s <= t of (q_t . k_s) v_s: (B, H, T, d)."""
@@ -86,7 +90,7 @@ class LinearAttention(Attention):
         within = (q @ k.transpose(-2, -1)).tril() @ v  # (B, H, N, c, d)
         sums = k.transpose(-2, -1) @ v  # (B, H, N, d, d): each chunk's own
         through = sums.cumsum(dim=2)
-        before = through - sums
+        before = F.pad(through[:, :, :-1], (0, 0, 0, 0, 1, 0))  # of the chunks before this one
         if state is not None:
             before = before + state.kv[:, :, None]
             state.kv = state.kv + through[:, :, -1]
@@ -123,3 +127,8 @@ class LinearAttention(Attention):
         chunks = heads * math.ceil(work.tokens / chunk)
         shapes = ((chunk, d, chunk), (chunk, chunk, d), (d, chunk, d), (chunk, d, d))
         return tuple(Matmul(m, k, n, chunks, weight_format=None) for m, k, n in shapes)
+
+
+def _widened(x: Tensor) -> Tensor:
+    """In fp32 at least: the sums over all tokens need its range."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

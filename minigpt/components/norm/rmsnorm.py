@@ -37,7 +37,8 @@ class RMSNorm(Norm):
             init.constant(self.gain, 1.0, "gain")
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.shape, self.gain, self.eps)
+        wide = x if self.gain is None else x.to(self.gain.dtype)  # queries and keys come narrow under autocast
+        return F.rms_norm(wide, self.shape, self.gain, self.eps).to(x.dtype)
 
     def cost(self, work: Work) -> Cost:
         n = work.elements
