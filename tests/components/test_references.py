@@ -158,6 +158,12 @@ def test_rope_scores_depend_on_distance_alone():
     torch.testing.assert_close(score(5, 2), score(15, 12), atol=1e-5, rtol=1e-5)
 
 
+def test_rope_turns_narrow_inputs_by_exact_angles():
+    x, span = values(1, 4, 16, 8).bfloat16(), Span(0, 16, DEVICE)
+    rope = part("position", "rope")
+    assert torch.equal(rope.rotate(x, span), rope.rotate(x.float(), span).bfloat16())
+
+
 def test_alibi_slopes_are_the_paper_s():
     from minigpt.components.position.alibi import alibi_slopes
 

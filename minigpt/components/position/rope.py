@@ -58,11 +58,10 @@ class RotaryPosition(Position):
         else:
             cos = self.cos[span.positions][:, None]  # (B, 1, T, r/2)
             sin = self.sin[span.positions][:, None]
-        cos, sin = cos.to(x.dtype), sin.to(x.dtype)
         half = self.turned // 2
         first, second, rest = x[..., :half], x[..., half : self.turned], x[..., self.turned :]
-        turned = (first * cos - second * sin, second * cos + first * sin)
-        return torch.cat(turned if rest.shape[-1] == 0 else (*turned, rest), dim=-1)
+        turned = (first * cos - second * sin, second * cos + first * sin)  # in the tables' fp32, whatever x comes in
+        return torch.cat(turned if rest.shape[-1] == 0 else (*turned, rest), dim=-1).to(x.dtype)
 
     def cost(self, work: Work) -> Cost:
         """``work.rows``: query and key heads turned, over all tokens."""
