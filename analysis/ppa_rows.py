@@ -107,7 +107,7 @@ class ComponentRow:
     energy_share: float
     latency_ms: float
     macs: float
-    scalar_ops: int
+    scalar_ops: float
     dram_bytes: float
 
 

@@ -12,9 +12,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-OPERATIONS = frozenset(
-    """add sub mul div max cmp exp exp2 log sqrt rsqrt recip tanh erf sin cos lut round abs neg select""".split()  # noqa: SIM905
-)
+_NAMES = "add sub mul div max cmp exp exp2 log sqrt rsqrt recip tanh erf sin cos lut round abs neg select"
+OPERATIONS = frozenset(_NAMES.split())
 """Scalar operations a component may count beside matrix products. ``sub`` costs as ``add``, ``cmp`` is one comparison
 (also a relu), ``lut`` one table read, ``select`` one choice between two ready values."""
 
@@ -87,15 +86,17 @@ class Matmul:
 class Cost:
     """What a component does itself, and, by name in ``parts``, what its children do.
 
-    params: parameters owned (a shared one is counted by its owner). weights_read: format -> weight elements fetched per
-    call. matmuls: matrix products. ops: operation -> count, see OPERATIONS. state_bits: memory of the cache or state at
-    this context, whole batch; state_read_bits, state_written_bits: its traffic in this call. activations: activation
-    elements in and out of this component when it runs as one fused kernel. reductions: row-wide reductions that must
-    finish before the row's first result. passes: times a row is walked. The attributes are the component's own;
-    :attr:`total` adds the parts.
+    params: parameters owned (a shared one is counted by its owner). narrow_params: format -> how many of them the
+    hardware keeps in a format of their own instead of its native one. weights_read: format -> weight elements fetched
+    per call. matmuls: matrix products. ops: operation -> count, see OPERATIONS. state_bits: memory of the cache or
+    state at this context, whole batch; state_read_bits, state_written_bits: its traffic in this call. activations:
+    activation elements in and out of this component when it runs as one fused kernel. reductions: row-wide reductions
+    that must finish before the row's first result. passes: times a row is walked. The attributes are the component's
+    own; :attr:`total` adds the parts.
     """
 
     params: int = 0
+    narrow_params: Mapping[str, int] = dataclasses.field(default_factory=dict)
     weights_read: Mapping[str, int] = dataclasses.field(default_factory=dict)
     matmuls: tuple[Matmul, ...] = ()
     ops: Mapping[str, int] = dataclasses.field(default_factory=dict)
@@ -137,14 +138,15 @@ class Cost:
 def add_up(costs: Iterator[Cost]) -> Cost:
     """Sum flat costs. matmuls are concatenated, every count is added."""
     numbers: Counter[str] = Counter()
-    weights_read, ops = Counter[str](), Counter[str]()
+    narrow, weights_read, ops = Counter[str](), Counter[str](), Counter[str]()
     matmuls: list[Matmul] = []
     names = [f.name for f in dataclasses.fields(Cost) if f.type == "int"]
     for cost in costs:
         numbers.update({name: getattr(cost, name) for name in names})
+        narrow.update(cost.narrow_params)
         weights_read.update(cost.weights_read)
         ops.update(cost.ops)
         matmuls.extend(cost.matmuls)
-    flat = Cost(weights_read=dict(weights_read), ops=dict(ops), matmuls=tuple(matmuls))
+    flat = Cost(narrow_params=dict(narrow), weights_read=dict(weights_read), ops=dict(ops), matmuls=tuple(matmuls))
     totals: dict[str, Any] = dict(numbers)
     return dataclasses.replace(flat, **totals)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from minigpt.cost import Cost, Matmul
 from minigpt.errors import unknown
@@ -91,6 +91,29 @@ def weight_width(fmt: str, spec: HardwareSpec) -> float:
     if fmt not in widths:
         raise unknown("cost", fmt, f"hardware {spec.name} has no weight format", widths)
     return widths[fmt]
+
+
+def fused_with_parents(paths: Sequence[str], parts: Sequence[Census]) -> list[Census]:
+    """What streams beside the products of its parent (a softmax in its attention) shares the parent's kernel.
+
+    Its inputs and results then never reach the DRAM, unless every operation is a kernel of its own.
+    """
+    at = dict(zip(paths, parts, strict=True))
+    found = []
+    for path, part in zip(paths, parts, strict=True):
+        parent = at.get(path.rpartition(".")[0], part)
+        if path and parent is not part and parent.macs and not part.macs:
+            within = ActivationBytes(unfused=part.activations.unfused, fused=0.0, on_chip=0.0)
+            part = dataclasses.replace(part, activations=within)
+        found.append(part)
+    return found
+
+
+def stored_weight_bits(total: Cost, spec: HardwareSpec) -> float:
+    """Bits of all weights of a model, each kept in its own format."""
+    narrow = sum(total.narrow_params.values())
+    kept = {"native": total.params - narrow} | dict(total.narrow_params)
+    return sum(n * weight_width(fmt, spec) for fmt, n in kept.items())
 
 
 def done_share(m: Matmul, spec: HardwareSpec) -> float:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from minigpt.cost import Cost, Work
 from minigpt.hardware import pricing
-from minigpt.hardware.census import ActivationBytes, Census, census
+from minigpt.hardware.census import ActivationBytes, Census, census, fused_with_parents, stored_weight_bits
 from minigpt.hardware.constants import draw, nominal, only_verified
 from minigpt.hardware.pricing import ENERGY_FIELDS, Area, Energy, Latency, Times
 from minigpt.hardware.spec import HardwareSpec
@@ -37,7 +37,7 @@ class ComponentPpa:
     energy: Energy
     latency_s: float
     macs: float
-    ops: Mapping[str, int]
+    ops: Mapping[str, float]
     dram_bytes: float
     unit: UnitPpa | None
 
@@ -183,10 +183,12 @@ class _Call:
 
     def __init__(self, spec: HardwareSpec, cost: Cost):
         self.spec = spec
-        self.parts: list[tuple[str, Cost, Census]] = [(path, own, census(own, spec)) for path, own in cost.walk()]
+        walked = list(cost.walk())
+        counted = fused_with_parents([path for path, _ in walked], [census(own, spec) for _, own in walked])
+        self.parts: list[tuple[str, Cost, Census]] = [(*walk, c) for walk, c in zip(walked, counted, strict=True)]
         self.units: tuple[Unit, ...] = distinct_units(cost, spec)
         total = cost.total
-        stored = total.params * spec.memory.weight_bits if spec.memory.weights == "sram" else 0
+        stored = stored_weight_bits(total, spec) if spec.memory.weights == "sram" else 0
         self.resident_bits = stored + (total.state_bits if spec.memory.cache == "sram" else 0)
 
     def priced(self, values: Mapping[str, Any]) -> _Priced:
@@ -210,7 +212,7 @@ class _Call:
                     energy=Energy(**{name: getattr(energy, name) / batch for name in ENERGY_FIELDS}),
                     latency_s=times.calibrated_s,
                     macs=sum(c.macs.values()) / batch,
-                    ops=dict(own.ops),
+                    ops={name: count / batch for name, count in own.ops.items()},
                     dram_bytes=(bits / 8 + pricing.dram_activation_bytes(c, self.spec)) / batch,
                     unit=self._unit(own, values, batch),
                 )

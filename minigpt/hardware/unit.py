@@ -58,15 +58,19 @@ class Unit:
 
 
 def elements(cost: Cost) -> int:
-    """Elements that go through a component: half of what it reads and writes, or its most frequent operation."""
-    return cost.activations // 2 or max(cost.ops.values(), default=0)
+    """Elements that go through a component: half of what it reads and writes, or its most frequent operation.
+
+    Beside matrix products (a softcap, a quantiser) what is read and written is theirs, so the operations alone tell.
+    """
+    most = max(cost.ops.values(), default=0)
+    return most if cost.matmuls else cost.activations // 2 or most
 
 
 def unit(cost: Cost, spec: HardwareSpec) -> Unit | None:
-    """The unit that does a component's own operations; None when it multiplies matrices or a vector lane is enough."""
+    """The unit that does a component's own operations; None when a vector lane is enough."""
     _, special = operations.split(cost.ops)
     n = elements(cost)
-    if cost.matmuls or not special.total() or not n:
+    if not special.total() or not n:
         return None
     made = dict.fromkeys(("adders", "multipliers", "comparators", "tables", "dividers"), 0)
     for name, count in cost.ops.items():

@@ -46,7 +46,7 @@ class GPT(nn.Module):
         self.dropout = nn.Dropout(spec.dropout)
         contexts = [spec.context(layer) for layer in range(spec.n_layer)]
         for context in contexts:
-            context.used.update(outside.used | _honoured_by_absence(context))
+            context.used.update(_position_honoured_outside(context, outside))
         self.blocks: Any = nn.ModuleList(context.build("layout") for context in contexts)
         self.final_norm = outside.norm() if self.blocks[-1].final_norm else None
         self.head = Head(spec.vocab_size, spec.d_model, self.embedding if spec.tie_embeddings else None)
@@ -83,7 +83,7 @@ class GPT(nn.Module):
             x = x + self.position.embed(span)
         x = self.dropout(x)
         for layer, block in enumerate(self.blocks):
-            if self.checkpoint_activations and self.training:
+            if self.checkpoint_activations and self.training and state is None:
                 x = checkpoint(block, x, span, use_reentrant=False)
             else:
                 x = block(x, span, None if state is None else state.layers[layer])
@@ -96,10 +96,15 @@ class GPT(nn.Module):
         return self.head(x)
 
     def new_state(self, batch: int, capacity: int | None = None, padding: Tensor | None = None) -> DecodingState:
-        """An empty state for ``capacity`` tokens per row (None: block_size). padding: (B,) tokens of padding at each
-        row's left."""
+        """An empty state for ``capacity`` tokens per row (None: block_size).
+
+        padding: (B,) tokens of padding at each row's left. Raises ValueError for more than block_size tokens: position
+        tables end there.
+        """
         weight = self.embedding.weight
         capacity = self.spec.block_size if capacity is None else capacity
+        if capacity > self.spec.block_size:
+            raise ValueError(f"capacity {capacity} is more than block_size {self.spec.block_size}")
         layers = [block.new_state(batch, capacity, weight.device, weight.dtype) for block in self.blocks]
         return DecodingState(layers, capacity, padding)
 
@@ -139,8 +144,10 @@ def _build_embedding_position(outside: BuildContext) -> Any:
     return outside.build("position")
 
 
-def _honoured_by_absence(context: BuildContext) -> set[str]:
-    """A position of kind ``none`` is honoured wherever nothing is added."""
+def _position_honoured_outside(context: BuildContext, outside: BuildContext) -> set[str]:
+    """Whether a layer's position is what the model adds to its embeddings: the same encoding, or none and none."""
+    if "position" in outside.used:
+        return {"position"} if context.block.position == outside.block.position else set()
     kind = registry.get("position", context.block.position.name).kind
     return {"position"} if kind == "none" else set()
 

@@ -188,6 +188,17 @@ def test_ternary_weights_take_three_values_and_activations_one_scale_per_token()
     assert ((rounded - x).abs() <= x.abs().amax(-1, keepdim=True) / 127 / 2 + 1e-6).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_small_and_zero_rows_quantise_to_finite_values_in_narrow_formats(dtype, bits):
+    from minigpt.components.linear.ternary import quantise_per_token
+
+    x = torch.tensor([[0, 0, 1e-3], [0, 0, 0], [1, -2, 3]], dtype=dtype)
+    rounded = quantise_per_token(x, bits)
+    assert rounded.dtype == dtype
+    torch.testing.assert_close(rounded, x, atol=0.02, rtol=0.01)
+
+
 def test_ternary_passes_the_gradient_of_the_unrounded_map():
     linear, x = part("linear", "ternary", 32, 32, "weight", activation_bits=None), values(4, 32)
     linear(x).sum().backward()

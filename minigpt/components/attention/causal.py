@@ -142,12 +142,15 @@ class CausalAttention(Attention):
 
     def cost(self, work: Work) -> Cost:
         heads, width, kv_width = work.batch * self.n_head, self.head_dim, 2 * self.n_kv_head * self.head_dim
-        pairs = work.pairs(self.window)
+        keys = work.context  # that a product runs over: a cache offers no more than the window
+        if self.window is not None and work.context > work.tokens:
+            keys = min(work.context, self.window + work.tokens - 1)
+        pairs = work.tokens * keys if work.dense else work.pairs(self.window)
         scores = work.over(heads * work.tokens, heads * pairs)
         useful = heads * pairs * width
         products = (
-            Matmul(work.tokens, width, work.context, heads, useful, weight_format=None),  # q k^T
-            Matmul(work.tokens, work.context, width, heads, useful, weight_format=None),  # weights v
+            Matmul(work.tokens, width, keys, heads, useful, weight_format=None),  # q k^T
+            Matmul(work.tokens, keys, width, heads, useful, weight_format=None),  # weights v
         )
         parts = {name: getattr(self, name).cost(work) for name in ("q", "k", "v", "o")}
         if self.q_norm is not None and self.k_norm is not None:

@@ -46,6 +46,7 @@ class LinearMap(Part):
             ops["add"] = rows * n_out
         return Cost(
             params=self.own_params(),
+            narrow_params={} if self.weight_format == "native" else {self.weight_format: n_in * n_out},
             weights_read=reads,
             matmuls=(Matmul(rows, n_in, n_out, weight_format=self.weight_format),),
             ops=ops,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Annotated
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -60,8 +61,9 @@ def ternary(weight: Tensor) -> Tensor:
 def quantise_per_token(x: Tensor, bits: int) -> Tensor:
     """Symmetric rounding of each last-dimension row to ``bits`` bits, scaled by the row's largest magnitude."""
     largest = 2 ** (bits - 1) - 1
-    scale = largest / x.abs().amax(dim=-1, keepdim=True).clamp_min(1e-5)
-    return (x * scale).round().clamp(-largest - 1, largest) / scale
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))  # in fp16 the scale of a small row would overflow
+    scale = largest / wide.abs().amax(dim=-1, keepdim=True).clamp_min(1e-5)
+    return ((wide * scale).round().clamp(-largest - 1, largest) / scale).to(x.dtype)
 
 
 def straight_through(x: Tensor, rounded: Tensor) -> Tensor:

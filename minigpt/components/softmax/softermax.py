@@ -33,6 +33,7 @@ class Softermax(Softmax):
         self.online = config.online
 
     def forward(self, scores: Tensor) -> Tensor:
+        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))  # as PyTorch's own softmax does
         largest = scores.detach().amax(dim=-1, keepdim=True)  # cancels in the quotient, so it needs no gradient
         powers = torch.exp2(scores - (torch.ceil(largest) if self.online else largest))
         return powers / powers.sum(dim=-1, keepdim=True)

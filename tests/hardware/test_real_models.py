@@ -1,0 +1,69 @@
+"""Real models on real machines: what a variant saves shows where it saves it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from torch.utils.flop_counter import FlopCounterMode
+
+from minigpt.hardware import load
+from minigpt.hardware.ppa import price
+from minigpt.model import GPT
+from tests.specs import make_spec
+
+EDGE = load("edge_16nm")
+
+
+def ppa_of(spec=EDGE, context=16, **axes):
+    return price(spec, GPT.on_meta(make_spec(**axes)).cost, context=context)
+
+
+def test_ternary_weights_kept_on_chip_take_a_quarter_of_the_memory_of_8_bit_ones():
+    on_chip = dataclasses.replace(EDGE, memory=dataclasses.replace(EDGE.memory, weights="sram"))
+    model = GPT.on_meta(make_spec(linear="ternary"))
+    matrices = sum(
+        p.numel() for name, p in model.named_parameters() if model.roles()[name] in ("weight", "residual_out")
+    )
+    plain, ternary = (ppa_of(on_chip, linear=linear) for linear in ("linear", "ternary"))
+    per_bit = (plain.area.sram_mm2 - ppa_of().area.sram_mm2) / (8 * model.parameter_count())
+    assert plain.area.sram_mm2 - ternary.area.sram_mm2 == pytest.approx(per_bit * (8 - 2) * matrices, rel=1e-6)
+
+
+@pytest.mark.parametrize("attention", [{"name": "linear"}, {"name": "causal", "softcap": 5.0}])
+def test_exponentials_beside_matrix_products_need_circuits_too(attention):
+    parts = {"softmax": "relumax"} if attention["name"] == "causal" else {}
+    bare = {"norm": "identity", "mlp": "mlp", "activation": "relu", "position": "nope"}
+    found = ppa_of(attention=attention, **parts, **bare)
+    without = ppa_of(attention={"name": "causal"}, softmax="relumax", **bare)
+    assert found.area.special_mm2 > without.area.special_mm2
+
+
+def test_scores_that_stream_inside_attention_never_reach_the_memory():
+    fused = dataclasses.replace(EDGE, memory=dataclasses.replace(EDGE.memory, activations="fused"))
+    softmax = [c for c in ppa_of(fused).components if c.path.endswith("attention.softmax")]
+    assert softmax
+    assert all(c.energy.dram_activations_mj == 0 for c in softmax)
+
+
+def test_figures_per_token_do_not_depend_on_the_batch_where_nothing_is_shared():
+    model = GPT.on_meta(make_spec())
+    one, eight = (price(EDGE, model.cost, context=16, batch=batch) for batch in (1, 8))
+    for alone, together in zip(one.components, eight.components, strict=True):
+        assert alone.ops == together.ops, alone.path
+        assert alone.macs == together.macs, alone.path
+
+
+def test_a_window_shortens_a_decode_step_s_products_to_what_its_cache_holds():
+    import torch
+
+    from minigpt.cost import Work
+
+    for window in (None, 4):
+        model = GPT.create(make_spec(attention={"name": "causal", "window": window}, softmax="relumax")).eval()
+        state = model.new_state(2)
+        with torch.no_grad():
+            model(torch.zeros(2, 11, dtype=torch.long), state)
+            with FlopCounterMode(display=False) as counter:
+                model(torch.zeros(2, 1, dtype=torch.long), state)
+        assert model.cost(Work(2, 1, 12, dense=True)).flops == counter.get_total_flops()
