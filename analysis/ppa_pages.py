@@ -64,6 +64,8 @@ def show(report: Report) -> None:
         table.add_row(row.variant, loss, number(row.bits_per_byte), *counts, *costs, style=style)
     console = Console(width=None if Console().is_terminal else 130)
     console.print(table)
+    for run in report.left_out:
+        console.print(f"left out: {run.run}, {run.status} {run.reason}".rstrip(), style="dim", highlight=False)
     console.print("bold: no other variant has both a lower loss and a lower energy", style="dim", highlight=False)
 
 

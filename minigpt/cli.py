@@ -61,6 +61,8 @@ def run_hydra(config_name: str, root: type[T], task: Callable[[T], Any]) -> int 
     from hydra.errors import HydraException
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing: what the user sees is decided here
+    if config_name != "train" and {"-m", "--multirun"} & set(sys.argv[1:]):
+        raise UserError("-m: only train.py sweeps. Run this once for each value")
     registry.load_plugins(_plugins_named(sys.argv[1:]))
     store_components()
     store_explorations()

@@ -20,14 +20,17 @@ from minigpt.errors import UserError
 from minigpt.registry import Component, Spec
 from minigpt.schema import (
     NonNegativeFloat,
-    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     Probability,
+    Range,
     options,
 )
 
 T = TypeVar("T")
+
+
+Seed = Annotated[int, Range(ge=0, lt=2**63)]  # what torch's generators take
 
 
 @options
@@ -136,7 +139,7 @@ class TrainConfig(BlockParts):
     objective: Annotated[Spec, Component("objective")]
     training: TrainingConfig = TrainingConfig()
     logger: LoggerConfig = LoggerConfig()
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     device: str = "auto"
     out: str = "out"
     name: str | None = None
@@ -210,7 +213,7 @@ def resumed(cfg: Any, overrides: list[str]) -> Any:
             f"resume: no run in '{folder}' (no config.yaml there). Give the run's folder, such as out/<run>"
         )
     stored = load_yaml(folder / "config.yaml") | {"resume": str(folder)}
-    unnamed = [p for p in stored["plugins"] if p not in content["plugins"]]
+    unnamed = [p for p in stored.get("plugins") or [] if p not in content["plugins"]]
     if unnamed:  # what is loaded runs no code of its own accord
         raise UserError(f"resume: '{folder}' needs the plugins it was started with: plugins=[{','.join(unnamed)}]")
     for override in overrides:
@@ -243,10 +246,18 @@ def to_plain(cfg: Any) -> dict[str, Any]:
 
 
 def load_yaml(file: Path) -> dict[str, Any]:
-    """Read a configuration file with OmegaConf's YAML rules (3e-4 is a number)."""
+    """Read a configuration file with OmegaConf's YAML rules (3e-4 is a number); raises UserError when it is torn."""
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
-    return to_plain(OmegaConf.load(file))
+    try:
+        content = to_plain(OmegaConf.load(file))
+    except (YAMLError, OmegaConfBaseException, OSError) as error:
+        raise UserError(f"{file}: cannot be read: {' '.join(str(error).split())[:200]}") from None
+    if not isinstance(content, dict) or not content:
+        raise UserError(f"{file}: not a configuration")
+    return content
 
 
 def save_yaml(value: Any, file: Path) -> None:

@@ -52,6 +52,10 @@ BAD_INPUT = {
     "pattern=[local]": r"pattern\[0\]: there is no block named 'local'",
     "plugins=[no_such_module]": r"plugins: no module 'no_such_module'",
     "model.d_model": r"model\.d_model",
+    "study=mine": r"study: is heeded by sweeps .* a single run would ignore it",
+    "workers=2": r"workers: is heeded by sweeps",
+    "name=../elsewhere": r"name: '\.\./elsewhere' leads out of 'out'",
+    "seed=99999999999999999999999": r"seed: 99999999999999999999999 is out of range",
 }
 
 
@@ -105,3 +109,19 @@ def test_a_checkpoint_that_is_not_there_is_named(tmp_path):
     assert done.returncode == 2
     assert "out/nothing" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_torn_configuration_is_named_on_resume(tmp_path):
+    (tmp_path / "out" / "torn").mkdir(parents=True)
+    (tmp_path / "out" / "torn" / "config.yaml").write_text("x: [")
+    done = run(tmp_path, "train.py", "resume=out/torn")
+    assert done.returncode == 2
+    assert "out/torn/config.yaml: cannot be read" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_only_training_sweeps(tmp_path):
+    done = run(tmp_path, "sample.py", "-m", "checkpoint=out/a", "seed=0,1")
+    assert done.returncode == 2
+    assert "only train.py sweeps" in done.stderr
+    assert list(tmp_path.iterdir()) == []

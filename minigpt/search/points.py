@@ -167,5 +167,5 @@ def for_study(point: Point, study: str, out: str, name: str, threads: int) -> Tr
 def as_text(value: Any) -> str:
     """A value as people type it."""
     if isinstance(value, float):
-        return f"{value:g}"
+        return f"{value:.12g}"
     return value if isinstance(value, str) else json.dumps(value)

@@ -34,7 +34,7 @@ def sweep(folder: Path, points: Sequence[Point], workers: int) -> bool:
     completed = sum(len(row.completed) for row in ranked)
     if completed < len(points):
         missing_text = f"{len(points) - completed} of {len(points)} trials did not complete"
-        print(f"{missing_text}; their folders say why (run.json, trial.log)")
+        print(f"{missing_text}; their folders say why (run.json, trial.log); delete one to try again")
     return completed > 0
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minigpt import config
+from minigpt.data.prepared import open_prepared
 from minigpt.errors import UserError
 from minigpt.search.launcher import FinishedJob, Job, Launcher
 from minigpt.search.points import Point, for_study, trial_name, unique
@@ -86,6 +87,7 @@ class Study:
 
         What goes wrong in a trial stays in its record.
         """
+        self._refuse_other_data(points)
         self._store.make_room(points)
         self._adopt(points)
         started: dict[Path, Started] = {}
@@ -104,6 +106,22 @@ class Study:
         finally:
             for folder, trial in started.items():  # stopped from outside: the launcher has ended their workers by now
                 self._settle(FinishedJob(Job(folder, threads), -signal.SIGINT), trial)
+
+    def _refuse_other_data(self, points: Sequence[Point]) -> None:
+        """Raise UserError when a result that would be taken over was trained on data that has changed since."""
+        hashes: dict[tuple[str, str], str] = {}
+        for point in points:
+            record, data = self.record(point), point.run.data
+            if record is None or record.dataset_hash is None:
+                continue
+            if (data.name, data.folder) not in hashes:
+                hashes[data.name, data.folder] = open_prepared(data.name, data.folder).meta.hash
+            now = hashes[data.name, data.folder]
+            if now != record.dataset_hash:
+                raise UserError(
+                    f"study: '{record.folder}' was trained on other data (dataset hash {record.dataset_hash[:12]}, "
+                    f"'{data.name}' now has {now[:12]}). Prepare the data as it was, or name another: study=<name>"
+                )
 
     def _prepare(self, point: Point, threads: int) -> Path:
         """A trial's folder with what a worker needs: the configuration, and a record that says it is running."""

@@ -80,7 +80,20 @@ def refuse_unbuildable(run: TrainConfig) -> None:
 
 
 def choose_folder(run: TrainConfig) -> Path:
-    """The folder of a new run. Raises UserError when it is there already: nothing is overwritten."""
+    """The folder of a new run, directly in ``out``.
+
+    Raises UserError when it is there already (nothing is overwritten), for a name that leads elsewhere, and for keys
+    that only a sweep heeds.
+    """
+    for key, default in (("study", None), ("workers", 1)):
+        if getattr(run, key) != default:
+            raise UserError(
+                f"{key}: is heeded by sweeps (-m, explorations=), a single run would ignore it. Leave it out"
+            )
+    if run.name is not None and Path(run.name).name != run.name:
+        raise UserError(
+            f"name: '{run.name}' leads out of '{run.out}'. Take a plain name, and out=<folder> for its place"
+        )
     name = run.name or f"{time.strftime('%Y%m%d-%H%M%S')}-{run.identity[:6]}"
     folder = Path(run.out) / name
     if folder.exists():

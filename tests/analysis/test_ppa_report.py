@@ -20,6 +20,7 @@ from minigpt import config
 from minigpt.errors import UserError
 from minigpt.hardware import load
 from tests.analysis.fake_runs import make_run
+from tests.specs import make_spec
 
 EDGE = load("edge_16nm")
 
@@ -274,3 +275,14 @@ def test_a_mistake_on_the_command_line_is_two_lines(tmp_path):
         assert done.returncode == 2
         assert answer in done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_models_that_only_share_a_name_are_not_averaged(tmp_path):
+    for study, n_layer, loss in (("shallow", 1, 4.0), ("deep", 3, 2.0)):
+        make_run(tmp_path / study / "softmax-0", val_loss=loss, spec=make_spec(n_layer=n_layer), softmax="softmax")
+    found, _ = write_report(PpaReportConfig(runs=str(tmp_path), hardware=EDGE, out=str(tmp_path / "report")))
+    assert {row.variant: (row.val_loss, row.seeds) for row in found.rows} == {
+        "softmax=softmax (deep)": (2.0, 1),
+        "softmax=softmax (shallow)": (4.0, 1),
+    }
+    assert len({row.parameters for row in found.rows}) == 2

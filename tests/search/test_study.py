@@ -75,3 +75,11 @@ def test_a_run_is_no_study(tmp_path):
     RunRecord(name="run", status="completed", config_hash="", seed=0, folder=tmp_path).write()
     with pytest.raises(UserError, match="is a training run"), Study(tmp_path):
         pass
+
+
+def test_results_of_data_that_has_changed_since_are_not_taken_over(tmp_path, points):
+    folder = tmp_path / "study"
+    for record in run(folder, points[:1]).values():
+        record.updated(dataset_hash="0" * 64)
+    with pytest.raises(UserError, match="was trained on other data"):
+        run(folder, points)
