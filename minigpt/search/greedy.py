@@ -20,7 +20,7 @@ from minigpt.search.decision import Candidate, CostName, Decision, Quality, Rule
 from minigpt.search.launcher import Launcher, LocalLauncher, threads_each
 from minigpt.search.points import CombinationCheck, Point, as_text, refuse_single_run_keys, study_name, value_at, vary
 from minigpt.search.report import SearchReport
-from minigpt.search.space import Names, Step, steps
+from minigpt.search.space import Names, Step, check_space, steps
 from minigpt.search.study import Study
 from minigpt.search.verdict import Verdict, judge
 
@@ -81,6 +81,7 @@ def run_search(asked: SearchConfig) -> int:
     refuse_single_run_keys(base)
     if base.seed:
         raise UserError("seed: a search takes its seeds from search.seeds and search.fresh_seeds")
+    check_space(asked.search.space, base)
     search = GreedySearch(base, asked.search)
     baseline = search.points({}, asked.search.seeds)
     CombinationCheck()(base)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from minigpt import registry
 from minigpt.config import TrainConfig
 from minigpt.errors import UserError
 from minigpt.schema import PositiveFloat, options
-from minigpt.search.points import value_at
+from minigpt.search.points import component, refuse_swept, value_at
 
 
 @options
@@ -23,6 +24,8 @@ class Step:
     def __post_init__(self):
         if (self.step is None) == (self.factor is None):
             raise UserError("search.space: a number needs either step or factor")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise UserError(f"search.space: min {self.min:g} is above max {self.max:g}")
         if self.factor is not None and self.factor <= 1:
             raise UserError(f"search.space: factor must be above 1, got {self.factor:g}; down is division by it")
 
@@ -55,10 +58,26 @@ class Names:
 Space = Mapping[str, Step | Names]
 
 
+def check_space(space: Space, base: TrainConfig) -> None:
+    """Raise UserError for what could never be a step: a key of the whole search, an unknown name, half a layer."""
+    for key, moves in space.items():
+        path, value = f"search.space.{key}", value_at(base, key)
+        if key == "seed":
+            raise UserError(f"{path}: seeds are search.seeds and search.fresh_seeds")
+        refuse_swept([key])
+        if isinstance(moves, Names):
+            for name in moves.names if key in registry.AXES else ():
+                component(key, name)
+        elif isinstance(value, int) and moves.step is not None and moves.step != int(moves.step):
+            raise UserError(f"{path}: {value} is a whole number, and so must its step be, not {moves.step:g}")
+
+
 def steps(space: Space, base: TrainConfig, changes: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """(key, new value) of every single step from where ``changes`` have led, in the order of the space."""
     found = []
     for key, moves in space.items():
         value = changes[key] if key in changes else value_at(base, key)
+        if isinstance(moves, Names) and key not in changes:
+            value = None  # a preset and its component share a name; what is the baseline's again, its identity tells
         found += [(key, neighbour) for neighbour in moves.neighbours(key, value)]
     return found

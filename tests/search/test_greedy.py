@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from minigpt.config import TrainConfig
 from minigpt.errors import UserError
 from minigpt.search.greedy import GreedyConfig, GreedySearch
 from minigpt.search.results import FILE
+from minigpt.search.space import check_space, steps
 from minigpt.search.study import Study
 from tests.search.paper import PaperLauncher
 
@@ -147,3 +149,29 @@ def test_a_real_search_runs_from_the_command_line(command_line):
     assert found["rounds"][0]["candidates"][0]["gain"] is not None
     assert found["verdict"]["verdict"] in ("holds", "does not hold", "nothing to confirm")
     assert all(t["status"] == "completed" for t in found["trials"])
+
+
+@pytest.mark.parametrize(
+    ("key", "moves", "message"),
+    [
+        ("softmax", {"names": ["softmax", "consmx"]}, "there is no softmax named 'consmx'. Did you mean 'consmax'"),
+        ("seed", {"step": 1}, "search.space.seed: seeds are search.seeds"),
+        ("study", {"names": ["a"]}, "study: cannot be swept"),
+        ("model.n_layer", {"step": 0.5}, "search.space.model.n_layer: 1 is a whole number, and so must its step be"),
+        ("model.n_lyer", {"step": 1}, "model.n_lyer: there is no such key"),
+    ],
+)
+def test_a_space_that_makes_no_sense_is_refused_before_anything_trains(configure, key, moves, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        check_space(options(space={key: moves}).space, configure())
+
+
+def test_bounds_that_leave_no_room_are_refused():
+    with pytest.raises(UserError, match="min 40 is above max 20"):
+        options(space={"model.d_model": {"step": 8, "min": 40, "max": 20}})
+
+
+def test_presets_of_one_component_are_candidates_of_each_other(configure):
+    base = configure(attention={"name": "causal", "n_kv_head": 1})
+    moves = steps(options(space={"attention": {"names": ["causal", "linear"]}}).space, base, {})
+    assert moves == [("attention", "causal"), ("attention", "linear")]
