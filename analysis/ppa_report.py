@@ -36,11 +36,11 @@ class PpaReportConfig:
 
 def write_report(config: PpaReportConfig) -> tuple[Report, Path]:
     """Price every variant below ``config.runs``, write the four files; returns the report and their folder."""
-    from analysis import ppa_pages, ppa_rows
+    from analysis import ppa_pages, ppa_rows, ppa_variants
     from minigpt.model import GPT, read_spec
     from minigpt.training.record import find_runs
 
-    groups, left_out = ppa_rows.grouped(find_runs(config.runs))
+    groups, left_out = ppa_variants.grouped(find_runs(config.runs))
     if not groups:
         seen = ", ".join(f"{row.run} ({row.status})" for row in left_out) or "no runs at all"
         raise UserError(f"runs: no completed run with a validation loss in {config.runs}; found {seen}")

@@ -41,6 +41,7 @@ BAD_INPUT = {
     "mlp=identity activation=relu": r"activation=relu would be ignored",
     "model.d_model=130": r"model\.d_model: 130 is not divisible by model\.n_head=4\. Take d_model=128 or 132",
     "attention.n_kv_head=5": r"attention\.n_kv_head: 5 is more than model\.n_head=4",
+    "attention.window=1000": r"attention\.window: 1000 is more than model\.block_size=128 and would do nothing",
     "attention.n_kv_head=0": r"attention\.n_kv_head: 0 is out of range, expected >= 1",
     "model.n_layer=two": r"model\.n_layer: expected a whole number, got 'two'",
     "training.precision=fp8": r"training\.precision: expected one of auto, fp32, bf16, fp16, got 'fp8'",

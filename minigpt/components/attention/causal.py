@@ -52,6 +52,11 @@ class CausalAttention(Attention):
                 f"attention.n_kv_head: {self.n_kv_head} is more than model.n_head={self.n_head}. "
                 f"Take at most {self.n_head}, or more heads"
             )
+        if config.window is not None and config.window > ctx.block_size:
+            raise UserError(
+                f"attention.window: {config.window} is more than model.block_size={ctx.block_size} and would do "
+                f"nothing. Take at most {ctx.block_size}, or null"
+            )
         self.window, self.softcap = config.window, config.softcap
         self.dropout = ctx.dropout if config.dropout is None else config.dropout
         self.q = ctx.linear(ctx.d_model, self.n_head * self.head_dim)
