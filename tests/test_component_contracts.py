@@ -42,7 +42,7 @@ def batch(rows: int = 3, tokens: int = TOKENS) -> torch.Tensor:
 
 
 def loss_of(model: GPT, tokens: torch.Tensor) -> torch.Tensor:
-    logits = model(tokens[:, :-1])
+    logits = model(tokens[:, :-1]).logits
     return F.cross_entropy(logits.flatten(0, 1).float(), tokens[:, 1:].flatten())
 
 
@@ -50,7 +50,7 @@ def decode(model: GPT, tokens: torch.Tensor, padding: torch.Tensor | None = None
     """Logits by cached decode: prefill in two uneven chunks, then token by token."""
     state = model.new_state(len(tokens), padding=padding)
     chunks = [tokens[:, :5], tokens[:, 5:11], *tokens[:, 11:].split(1, dim=1)]
-    return torch.cat([model(chunk, state) for chunk in chunks], dim=1)
+    return torch.cat([model(chunk, state).logits for chunk in chunks], dim=1)
 
 
 @every_case
@@ -91,7 +91,7 @@ def test_no_token_sees_the_future_and_each_sees_itself(case, mode):
 
     def run(model: GPT, tokens: torch.Tensor) -> torch.Tensor:
         torch.manual_seed(0)  # the same dropout each time
-        return decode(model, tokens) if mode == "cached" else model(tokens)
+        return decode(model, tokens) if mode == "cached" else model(tokens).logits
 
     with torch.no_grad():
         before = run(model, tokens)
@@ -125,7 +125,7 @@ def test_cached_decode_equals_the_full_forward(case):
     ).eval()  # without biases small whole numbers make exact ties, which rounding may break
     tokens = batch()
     with torch.no_grad():
-        torch.testing.assert_close(decode(model, tokens), model(tokens), atol=1e-6, rtol=1e-6)
+        torch.testing.assert_close(decode(model, tokens), model(tokens).logits, atol=1e-6, rtol=1e-6)
 
 
 @every_case
@@ -136,7 +136,7 @@ def test_left_padding_changes_nothing_for_real_tokens(case):
     for row, p in enumerate(padding.tolist()):
         padded[row, p:] = tokens[row, : TOKENS - p]
     with torch.no_grad():
-        full, cached = model(tokens), decode(model, padded, padding)
+        full, cached = model(tokens).logits, decode(model, padded, padding)
     for row, p in enumerate(padding.tolist()):
         torch.testing.assert_close(cached[row, p:], full[row, : TOKENS - p], atol=1e-6, rtol=1e-6)
 
@@ -174,7 +174,7 @@ def test_compiles_to_one_graph_with_the_same_numbers(case):
     torch._dynamo.reset()
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
     tokens = batch()
-    torch.testing.assert_close(compiled(tokens), model(tokens), atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(compiled(tokens).logits, model(tokens).logits, atol=1e-6, rtol=1e-6)
 
 
 @every_case
@@ -184,7 +184,7 @@ def test_state_dict_round_trip_and_same_seed_same_parameters(case):
         assert torch.equal(a, b), name
     changed, second = create(case).eval(), second.double().eval()
     second.load_state_dict(copy.deepcopy(changed.state_dict()))
-    torch.testing.assert_close(second(batch()), changed(batch()), atol=0, rtol=0)
+    torch.testing.assert_close(second(batch()).logits, changed(batch()).logits, atol=0, rtol=0)
 
 
 @pytest.mark.parametrize("case", [c for c in ALL if c.axis != "init"], ids=str)
@@ -205,7 +205,7 @@ def test_no_option_is_ignored(case):
         model = create(chosen, bias=bias).train()
         torch.manual_seed(0)
         works = [Work(2, TOKENS, TOKENS, dense=dense) for dense in (True, False)]
-        return model(batch()), [model.cost(work) for work in works]
+        return model(batch()).logits, [model.cost(work) for work in works]
 
     changed = []
     for bias in (False, True):

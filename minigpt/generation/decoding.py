@@ -69,7 +69,7 @@ def stream(
             read = tokens[:, end - int(lengths.max()) : end]
         else:
             read = tokens[:, end - 1 : end]
-        logits = model(read, state, last_only=True)[:, -1, :vocab_size].to(chooser)  # (B, V)
+        logits = model(read, state, last_only=True).logits[:, -1, :vocab_size].to(chooser)  # (B, V)
         tokens[:, end] = choose(logits, sampling, random[:, step])
         lengths = lengths + 1
         yield tokens[:, end]

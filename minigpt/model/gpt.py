@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,20 @@ class DecodingState:
     @property
     def bits(self) -> int:
         return sum(layer.bits for layer in self.layers if layer is not None)
+
+
+class Output(NamedTuple):
+    """What one forward gives. logits: (B, T, vocab_size).
+
+    losses: auxiliary losses that parts recorded, by name, summed over the layers; weights: what each counts for.
+    metrics: figures they recorded, 0-d or 1-d. shared: tensors that parts provided and a task needs.
+    """
+
+    logits: Tensor
+    losses: dict[str, Tensor]
+    weights: dict[str, float]
+    metrics: dict[str, Tensor]
+    shared: dict[str, Tensor]
 
 
 class GPT(nn.Module):
@@ -72,7 +86,7 @@ class GPT(nn.Module):
             Initialiser(registry.build(spec.init), spec.seed, spec.n_layer).walk(model)
         return model
 
-    def forward(self, tokens: Tensor, state: DecodingState | None = None, *, last_only: bool = False) -> Tensor:
+    def forward(self, tokens: Tensor, state: DecodingState | None = None, *, last_only: bool = False) -> Output:
         """tokens: (B, T) int64 -> logits (B, T, vocab_size), or (B, 1, vocab_size) of the last token.
 
         state: from :meth:`new_state`; the call goes on where the last one ended, and remembers these tokens too.
@@ -93,7 +107,7 @@ class GPT(nn.Module):
             x = self.final_norm(x)
         if state is not None:
             state.seen += tokens.shape[1]
-        return self.head(x)
+        return Output(self.head(x), {}, {}, {}, {})
 
     def new_state(self, batch: int, capacity: int | None = None, padding: Tensor | None = None) -> DecodingState:
         """An empty state for ``capacity`` tokens per row (None: block_size).

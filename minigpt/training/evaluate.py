@@ -47,7 +47,7 @@ def validate(
                     return None
                 inputs, targets = batch.inputs.to(precision.device), batch.targets.to(precision.device)
                 with precision.autocast():
-                    logits = model(inputs)
+                    logits = model(inputs).logits
                 nats += F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="sum")
                 tokens += targets.numel()
                 text_bytes += dataset.target_bytes(batch.targets)

@@ -131,7 +131,7 @@ class Trainer:
         batch = self.dataset.train_batch(micro_batch, self.options.batch_size, self.block_size, self.config.seed)
         inputs, targets = self.to_device(batch.inputs), self.to_device(batch.targets)
         with self.precision.autocast():
-            logits = self.forward(inputs)
+            logits = self.forward(inputs).logits
         loss = self.objective(logits, targets) / self.options.gradient_accumulation
         self.scaler.scale(loss).backward()
         return loss.detach()

@@ -61,7 +61,7 @@ def test_greedy_decoding_is_the_argmax_of_plain_forward_calls():
     for _ in range(40):
         if len(context) > 16:
             context = context[-8:]  # a full context goes on from its last half
-        expected.append(int(model(torch.tensor([context]))[0, -1].argmax()))
+        expected.append(int(model(torch.tensor([context])).logits[0, -1].argmax()))
         context.append(expected[-1])
     assert generate(model, [[5, 6, 7]], 40, GREEDY)[0].tolist() == expected
 

@@ -32,7 +32,7 @@ def test_is_the_mean_over_every_target_once(model, dataset):
     nats = 0.0
     for start in range(0, len(tokens) - 1, 16):
         window = tokens[start : start + 17]
-        logits = model(window[None, :-1]).double()
+        logits = model(window[None, :-1]).logits.double()
         nats -= torch.log_softmax(logits, -1)[0].gather(1, window[1:, None]).sum().item()
     text = dataset.target_bytes(tokens[1:])
     found = validate(model, dataset, 4, 16, FP32)

@@ -28,7 +28,7 @@ def small_model(**choices) -> GPT:
 
 def a_step(model: GPT, optimizer: Optimizer) -> float:
     tokens = torch.arange(17).repeat(2, 1)
-    logits = model(tokens[:, :-1])
+    logits = model(tokens[:, :-1]).logits
     loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
     loss.backward()
     optimizer.step(NO_SCALER)

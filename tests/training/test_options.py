@@ -31,7 +31,7 @@ def trace(case: Case) -> Any:
     optimizer = built(case, dict(model.named_parameters()), model.roles())
     scaler = torch.amp.GradScaler("cpu", enabled=False)
     for _ in range(4):
-        model(tokens).square().mean().backward()
+        model(tokens).logits.square().mean().backward()
         optimizer.step(scaler)
         optimizer.zero_grad()
     return torch.cat([p.detach().flatten() for p in model.parameters()]).tolist()
