@@ -25,8 +25,8 @@ class Work:
     batch: sequences. tokens: new tokens per sequence in this call. context: keys the last token may see, itself
     included (prefill from nothing: context == tokens; decode: tokens == 1). dense: count masked positions too, as torch
     computes them (T x S), instead of only the visible pairs. cache_bits: width of one cached element of the model's
-    working format. last_only: only the last token's logits are wanted. rows, elements: set for row-wise and
-    element-wise parts (softmax, norm, activation): how many rows, elements in all.
+    working format. last_only: only the last token's logits are wanted. given_rows, given_elements: what :meth:`over`
+    was told, for parts whose input is not one row per token; 0 is a number like any other.
     """
 
     batch: int
@@ -35,8 +35,8 @@ class Work:
     dense: bool = False
     cache_bits: int = 16
     last_only: bool = False
-    rows: int = 0
-    elements: int = 0
+    given_rows: int | None = None
+    given_elements: int | None = None
 
     def __post_init__(self):
         if self.context < self.tokens:
@@ -45,6 +45,16 @@ class Work:
     @property
     def all_tokens(self) -> int:
         return self.batch * self.tokens
+
+    @property
+    def rows(self) -> int:
+        """Rows that a row-wise part (softmax, norm) goes through; an error when its owner did not say."""
+        return self._given("rows", self.given_rows)
+
+    @property
+    def elements(self) -> int:
+        """Elements in all rows, for a row-wise or element-wise part; an error when its owner did not say."""
+        return self._given("elements", self.given_elements)
 
     def pairs(self, window: int | None = None) -> int:
         """(query, key) pairs of one sequence: causal, at most ``window`` keys per query; or all of them when dense."""
@@ -58,7 +68,15 @@ class Work:
 
     def over(self, rows: int, elements: int) -> Work:
         """The same call, seen by a row-wise or element-wise part."""
-        return dataclasses.replace(self, rows=rows, elements=elements)
+        return dataclasses.replace(self, given_rows=rows, given_elements=elements)
+
+    def _given(self, what: str, count: int | None) -> int:
+        if count is None:
+            raise ValueError(
+                f"{what} of this call were not given: the owner of a row-wise or element-wise part prices it with "
+                "part.cost(work.over(rows, elements))"
+            )
+        return count
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,6 +151,12 @@ class Cost:
         yield path, dataclasses.replace(self, parts={})
         for name, part in self.parts.items():
             yield from part.walk(f"{path}.{name}" if path else name)
+
+
+def without_params(cost: Cost) -> Cost:
+    """The same work on parameters that another place owns: a repeated module reads them, but is not counted again."""
+    parts = {name: without_params(part) for name, part in cost.parts.items()}
+    return dataclasses.replace(cost, params=0, narrow_params={}, parts=parts)
 
 
 def add_up(costs: Iterator[Cost]) -> Cost:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from minigpt.cost import Cost, Matmul, Work, add_up
+from minigpt.cost import Cost, Matmul, Work, add_up, without_params
+from tests.components.test_references import part
 
 
 @pytest.mark.parametrize("past", range(5))
@@ -24,6 +25,35 @@ def test_pairs_follow_the_formulas_of_the_literature():
 def test_a_context_smaller_than_its_tokens_is_refused():
     with pytest.raises(ValueError, match="must hold the 4 new tokens too"):
         Work(1, 4, 3)
+
+
+def test_a_part_that_was_not_told_its_rows_cannot_be_priced():
+    """A silent 0 would make the part free, and a search would love it."""
+    for what in ("rows", "elements"):
+        with pytest.raises(ValueError, match=rf"{what} of this call were not given.*work.over\(rows, elements\)"):
+            getattr(Work(2, 3, 3), what)
+    with pytest.raises(ValueError, match="elements of this call were not given"):
+        part("norm", "rmsnorm", 32).cost(Work(2, 3, 3))
+
+
+def test_zero_rows_are_zero_rows_and_a_linear_map_without_any_has_one_per_token():
+    linear = part("linear", "ternary", 8, 4, "weight")
+    assert Work(2, 3, 3).over(0, 0).rows == Work(2, 3, 3).over(0, 0).elements == 0
+    assert linear.cost(Work(2, 3, 3).over(0, 0)).macs == 0
+    assert not any(linear.cost(Work(2, 3, 3).over(0, 0)).ops.values())
+    assert linear.cost(Work(2, 3, 3).over(5, 40)).macs == 5 * 8 * 4
+    assert linear.cost(Work(2, 3, 3)).macs == 6 * 8 * 4
+
+
+def test_what_another_place_owns_is_read_again_but_counted_once():
+    weights = {"ternary": 12}
+    leaf = Cost(params=12, narrow_params=weights, weights_read=weights, matmuls=(Matmul(1, 3, 4),), state_bits=7)
+    owner = Cost(params=1, ops={"mul": 1}, parts={"a": Cost(parts={"b": leaf})})
+    guest = without_params(owner)
+    assert [path for path, _ in guest.walk()] == [path for path, _ in owner.walk()]
+    total = Cost(parts={"0": owner, "1": guest}).total
+    assert (total.params, total.narrow_params) == (13, weights)
+    assert (total.weights_read, total.macs, total.state_bits) == ({"ternary": 24}, 24, 14)
 
 
 def test_totals_are_the_sum_of_all_parts():

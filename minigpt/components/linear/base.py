@@ -36,8 +36,8 @@ class LinearMap(Part):
         return F.linear(x, self.weight, self.bias)
 
     def cost(self, work: Work) -> Cost:
-        """One product of ``work.rows`` rows, or of every token when rows is not set."""
-        rows = work.rows or work.all_tokens
+        """One product of the rows that ``work`` was given, or of every token."""
+        rows = self.rows_of(work)
         n_out, n_in = self.weight.shape
         reads = Counter({self.weight_format: n_in * n_out})
         ops = {}
@@ -52,3 +52,8 @@ class LinearMap(Part):
             ops=ops,
             activations=rows * (n_in + n_out),
         )
+
+    @staticmethod
+    def rows_of(work: Work) -> int:
+        """Rows that go through the map: one per token unless its owner gave another number."""
+        return work.all_tokens if work.given_rows is None else work.given_rows

@@ -45,7 +45,7 @@ class TernaryLinear(LinearMap):
         if self.activation_bits is None:
             return cost
         n_out, n_in = self.weight.shape
-        rows = work.rows or work.all_tokens
+        rows = self.rows_of(work)
         # per element: |x|, max, x * scale, round; per row: 1 / max; per output: undo both scales
         per_row = {"abs": n_in, "max": n_in, "round": n_in, "mul": n_in + n_out, "recip": 1}
         quantising = {op: rows * count for op, count in per_row.items()}
