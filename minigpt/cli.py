@@ -117,8 +117,13 @@ def with_own_checks(arguments: list[str]) -> list[str]:
         if "=" not in argument or argument[0] in "-~" or key.startswith("hydra"):
             forced.append(argument)
         else:
+            forced += [f"++{key}=null"] if key in _REPLACED else []
             forced.append(argument.lstrip("+") if key in groups else f"++{argument.lstrip('+')}")
     return forced
+
+
+_REPLACED = ("search.space",)
+"""Keys whose group ``key={...}`` says anew; Hydra alone would add it to the group a file has."""
 
 
 def _is_override(argument: str) -> bool:

@@ -18,9 +18,9 @@ from minigpt.errors import UserError
 from minigpt.schema import NonNegativeFloat, NonNegativeInt, PositiveInt, options
 from minigpt.search.decision import Candidate, CostName, Decision, Quality, Rule, decide
 from minigpt.search.launcher import Launcher, LocalLauncher, threads_each
-from minigpt.search.points import CombinationCheck, Point, as_text, refuse_single_run_keys, study_name, value_at, vary
+from minigpt.search.points import CombinationCheck, Point, as_text, refuse_single_run_keys, study_name, vary
 from minigpt.search.report import SearchReport
-from minigpt.search.space import Names, Step, check_space, steps
+from minigpt.search.space import Names, Step, check_space, moved, start_of, steps
 from minigpt.search.study import Study
 from minigpt.search.verdict import Verdict, judge
 
@@ -100,8 +100,7 @@ class GreedySearch:
     def run(self, study: Study, launcher: Launcher, threads: int) -> int:
         """Go from the baseline to where no step is worth its cost; returns the exit code."""
         self._study, self._launcher, self._threads = study, launcher, threads
-        start = {key: value_at(self.base, key) for key in self.options.space}
-        self._report = SearchReport(study, self.options.rule, start)
+        self._report = SearchReport(study, self.options.rule, start_of(self.options.space, self.base))
         visited = {self.base.identity}
         changes: dict[str, Any] = {}
         for number in range(1, self.options.rounds + 1):
@@ -127,13 +126,13 @@ class GreedySearch:
         """Label -> changes, of every step to a configuration that has not been the baseline yet."""
         moves = {}
         for key, value in steps(self.options.space, self.base, changes):
-            moved = dict(changes) | {key: value}
+            there = moved(changes, key, value)
             try:
-                known = vary(self.base, moved).identity in visited
+                known = vary(self.base, there).identity in visited
             except UserError:
                 known = False  # an invalid one is a candidate too: it is recorded why it is none
             if not known:
-                moves[f"{key}={as_text(value)}"] = moved
+                moves[f"{key}={as_text(value)}"] = there
         return moves
 
     def _round(
@@ -142,9 +141,9 @@ class GreedySearch:
         """Train the baseline and every candidate, then decide. The report is told of the state after every trial."""
         seeds, invalid = self.options.seeds, {}
         points = {_BASELINE: self.points(changes, seeds)}
-        for label, moved in moves.items():
+        for label, there in moves.items():
             try:
-                points[label] = self.points(moved, seeds)
+                points[label] = self.points(there, seeds)
                 self._check(points[label][0].run)
             except UserError as error:
                 invalid[label] = str(error)

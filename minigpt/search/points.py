@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import functools
 import hashlib
@@ -10,11 +11,14 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minigpt import config, registry, schema
 from minigpt.config import TrainConfig
 from minigpt.errors import UserError
+
+if TYPE_CHECKING:
+    from hydra.core.config_loader import ConfigLoader
 
 _OWN_KEYS = ("name", "resume")
 _WHOLE_SWEEP = ("out", "study", "workers", "explorations", "plugins")
@@ -101,34 +105,59 @@ def refuse_swept(keys: Iterable[str]) -> None:
 
 
 def vary(base: TrainConfig, changes: Mapping[str, Any]) -> TrainConfig:
-    """``base`` with some keys changed: ``{"model.n_layer": 3, "softmax": "consmax"}``, checked like everything else.
+    """``base`` with some keys changed: ``{"model.n_layer": 3, "mlp": "gelu_mlp"}``, checked like everything else.
 
-    A component is changed by name, or by the name of a preset in conf/; it starts from its own defaults.
+    A component is changed by name, or by the name of a preset in conf/; it starts from its own defaults. As on the
+    command line, what a change says of an axis wins over what another axis' preset brings, and options over both.
     """
     content = schema.plain(base)
+    words = {key: value for key, value in changes.items() if key in registry.AXES and isinstance(value, str)}
+    chosen = {axis: copy.deepcopy(choice(axis, word)) for axis, word in words.items()}
+    for parts in chosen.values():
+        content |= parts
+    content |= {axis: parts[axis] for axis, parts in chosen.items()}
     for key, value in changes.items():
-        *groups, last = key.split(".")
-        node = content
-        for group in groups:
-            if not isinstance(node, dict) or group not in node:
-                raise UserError(f"{key}: there is no such key in this configuration")
-            node = node[group]
-        if not isinstance(node, dict) or last not in node:
-            raise UserError(f"{key}: there is no such key in this configuration")
-        node[last] = component(key, value) if key in registry.AXES and isinstance(value, str) else value
+        if key not in words:
+            _set(content, key, value)
     return config.check(content, TrainConfig)
 
 
-def component(axis: str, name: str) -> dict[str, Any]:
-    """The node ``axis=name`` stands for: a registered name with its defaults, or a preset of conf/<axis>/."""
+@functools.cache
+def choice(axis: str, word: str) -> Mapping[str, Mapping[str, Any]]:
+    """Axis -> node of all that ``axis=word`` chooses: a component with its defaults, or a preset and what it brings.
+
+    Raises UserError for a word that is neither.
+    """
     from hydra import compose
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
 
-    if name not in registry.names(axis) and GlobalHydra.instance().is_initialized():
+    if word not in registry.names(axis) and GlobalHydra.instance().is_initialized():
         with contextlib.suppress(HydraException):  # no such preset either: then the registry says what there is
-            return config.to_plain(compose("train", [f"{axis}={name}"])[axis])
-    return schema.plain(registry.spec(axis, name))
+            brought = brought_groups(GlobalHydra.instance().config_loader(), [f"{axis}={word}"])
+            content = config.to_plain(compose("train", [f"{axis}={word}"]))
+            chosen = [key for key in registry.AXES if key == axis or key in brought]
+            return {key: schema.plain(registry.spec(key, content[key])) for key in chosen}
+    return {axis: schema.plain(registry.spec(axis, word))}
+
+
+def brought_groups(loader: ConfigLoader, overrides: list[str]) -> set[str]:
+    """The groups that files choose for themselves (``override /activation: gelu``) when ``overrides`` are given."""
+    from hydra.types import RunMode
+
+    known = loader.compute_defaults_list("train", overrides, RunMode.RUN).overrides
+    return {group for group, said in known.override_metadata.items() if not said.external_override}
+
+
+def _set(content: dict[str, Any], key: str, value: Any) -> None:
+    """Set a dotted key that is there."""
+    *groups, last = key.split(".")
+    node: Any = content
+    for group in groups:
+        node = node[group] if isinstance(node, dict) and group in node else None
+    if not isinstance(node, dict) or last not in node:
+        raise UserError(f"{key}: there is no such key in this configuration")
+    node[last] = value
 
 
 def value_at(run: TrainConfig, key: str) -> Any:
@@ -139,6 +168,17 @@ def value_at(run: TrainConfig, key: str) -> Any:
             raise UserError(f"{key}: there is no such key in this configuration")
         value = value[part]
     return value["name"] if isinstance(value, dict) and "name" in value else value
+
+
+def word_at(run: TrainConfig, key: str, words: Iterable[str]) -> Any:
+    """The one of ``words`` that says what ``run`` has at a key, such as the preset it was made with, else its value."""
+    if key not in registry.AXES:
+        return value_at(run, key)
+    present = schema.plain(run)
+    for word in words:
+        if all(present[axis] == node for axis, node in choice(key, word).items()):
+            return word
+    return str(registry.spec(key, present[key]))
 
 
 def trial_name(point: Point, digits: int = 6) -> str:

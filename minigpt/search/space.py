@@ -9,7 +9,7 @@ from minigpt import registry
 from minigpt.config import TrainConfig
 from minigpt.errors import UserError
 from minigpt.schema import PositiveFloat, options
-from minigpt.search.points import component, refuse_swept, value_at
+from minigpt.search.points import choice, refuse_swept, value_at, word_at
 
 
 @options
@@ -67,17 +67,29 @@ def check_space(space: Space, base: TrainConfig) -> None:
         refuse_swept([key])
         if isinstance(moves, Names):
             for name in moves.names if key in registry.AXES else ():
-                component(key, name)
+                choice(key, name)
         elif isinstance(value, int) and moves.step is not None and moves.step != int(moves.step):
             raise UserError(f"{path}: {value} is a whole number, and so must its step be, not {moves.step:g}")
+
+
+def start_of(space: Space, base: TrainConfig) -> dict[str, Any]:
+    """Key -> where the search starts from: a number, or the one of the names that the configuration amounts to."""
+    return {
+        key: word_at(base, key, moves.names) if isinstance(moves, Names) else value_at(base, key)
+        for key, moves in space.items()
+    }
 
 
 def steps(space: Space, base: TrainConfig, changes: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """(key, new value) of every single step from where ``changes`` have led, in the order of the space."""
     found = []
+    here = start_of(space, base) | dict(changes)
     for key, moves in space.items():
-        value = changes[key] if key in changes else value_at(base, key)
-        if isinstance(moves, Names) and key not in changes:
-            value = None  # a preset and its component share a name; what is the baseline's again, its identity tells
-        found += [(key, neighbour) for neighbour in moves.neighbours(key, value)]
+        found += [(key, neighbour) for neighbour in moves.neighbours(key, here[key])]
     return found
+
+
+def moved(changes: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """``changes`` and one step more. A component that changes has its own defaults: options of the former one go."""
+    kept = {k: v for k, v in changes.items() if not (key in registry.AXES and k.startswith(f"{key}."))}
+    return kept | {key: value}

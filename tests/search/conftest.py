@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra import initialize_config_dir
 
-from minigpt import config, registry
+from minigpt import cli, config, registry
 from minigpt.config import TrainConfig
 from minigpt.data.prepare import PrepareConfig, prepare
 
@@ -71,6 +72,15 @@ def data_folder(tmp_path_factory) -> Path:
     keys = {"source": str(folder / "words.txt"), "name": "words", "folder": str(folder / "data")}
     prepare(PrepareConfig(**keys), say=lambda line: None)
     return folder / "data"
+
+
+@pytest.fixture
+def hydra():
+    """Hydra with everything it can compose, as in an entry point."""
+    cli.store_components()
+    cli.store_explorations()
+    with initialize_config_dir(str(cli.CONF), version_base=None):
+        yield
 
 
 @pytest.fixture

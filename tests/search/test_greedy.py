@@ -151,6 +151,23 @@ def test_a_real_search_runs_from_the_command_line(command_line):
     assert all(t["status"] == "completed" for t in found["trials"])
 
 
+def test_a_preset_trains_what_it_says_and_a_space_on_the_command_line_is_all_there_is(command_line):
+    code, output = command_line(
+        "hyperparam_search.py", "search.space={mlp: {names: [swiglu, gelu_mlp]}}", "search.seeds=[0]",
+        "search.fresh_seeds=[1]", "search.rounds=1", "search.min_gain_per_cost=0.0", "study=presets",
+    )  # fmt: skip
+    assert code == 0, output
+    folder = command_line.folder / "out" / "presets"
+    found = yaml.safe_load((folder / FILE).read_text())
+    assert found["baseline"] == {"mlp": "swiglu"}
+    assert [c["change"] for c in found["rounds"][0]["candidates"]] == ["mlp=gelu_mlp"]
+    trained = {f.parent.name.split("-")[0]: yaml.safe_load(f.read_text()) for f in folder.glob("*/config.yaml")}
+    assert {name: (c["mlp"]["name"], c["activation"]["name"]) for name, c in trained.items()} == {
+        "seed0": ("glu", "silu"),
+        "gelu_mlp": ("mlp", "gelu"),
+    } | ({"seed1": ("glu", "silu")} if "seed1" in trained else {})
+
+
 @pytest.mark.parametrize(
     ("key", "moves", "message"),
     [

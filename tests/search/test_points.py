@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from minigpt.errors import UserError
-from minigpt.search.points import Point, check_all, study_name, trial_name, unique, value_at, vary
+from minigpt.search.points import Point, check_all, study_name, trial_name, unique, value_at, vary, word_at
 
 
 def test_varying_a_component_starts_from_its_own_defaults(configure):
@@ -29,6 +29,16 @@ def test_varying_to_an_unknown_name_says_what_there_is(configure):
 def test_the_value_of_a_component_is_its_name(configure):
     assert value_at(configure(), "softmax") == "softmax"
     assert value_at(configure(), "optimizer.lr") > 0
+
+
+def test_a_preset_brings_its_activation_even_back_and_what_is_said_of_the_activation_wins(hydra, configure):
+    base = configure(mlp="mlp", activation="gelu")
+    assert vary(base, {"mlp": "swiglu"}).activation.name == "silu"
+    assert vary(base, {"activation": "relu", "mlp": "swiglu"}).activation.name == "relu"
+    assert vary(base, {"mlp.expansion": 2, "mlp": "gelu_mlp"}).mlp.options.expansion == 2
+    assert vary(base, {"mlp": "gelu_mlp"}).mlp.options.expansion == 4
+    assert word_at(base, "mlp", ["swiglu", "gelu_mlp"]) == "gelu_mlp"
+    assert word_at(configure(mlp="mlp"), "mlp", ["swiglu", "gelu_mlp"]) == "mlp"
 
 
 def test_equal_points_are_one_wherever_they_would_run(configure):

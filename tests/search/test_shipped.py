@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import HydraContext
 from omegaconf import OmegaConf, open_dict
 
-from minigpt import cli, config
+from minigpt import config
 from minigpt.config import TrainConfig
 from minigpt.search.greedy import SearchConfig
 from minigpt.search.points import unique
@@ -21,14 +21,6 @@ ROOT = Path(__file__).parents[2]
 
 def names(folder: str) -> list[str]:
     return sorted(file.stem for file in (ROOT / folder).glob("*.yaml"))
-
-
-@pytest.fixture
-def hydra():
-    cli.store_components()
-    cli.store_explorations()
-    with initialize_config_dir(str(cli.CONF), version_base=None):
-        yield
 
 
 @pytest.mark.parametrize("name", names("explorations"))
