@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from minigpt.formats import weight_format
+
 _NAMES = "add sub mul div max cmp exp exp2 log sqrt rsqrt recip tanh erf sin cos lut round abs neg select"
 OPERATIONS = frozenset(_NAMES.split())
 """Scalar operations a component may count beside matrix products. ``sub`` costs as ``add``, ``cmp`` is one comparison
@@ -84,8 +86,8 @@ class Matmul:
     """``repeat`` matrix products (m x k) @ (k x n).
 
     useful: multiply-accumulates that count, when masks make it fewer than repeat m k n (causal attention).
-    weight_format: the format of the k x n operand when it is a weight ("native": the machine's own; "ternary": -1, 0,
-    1, so that a multiply-accumulate is an add); None when both operands are activations.
+    weight_format: the format of the k x n operand when it is a weight, see :mod:`minigpt.formats` ("native": the
+    machine's own; "int4/g128"; "ternary": a multiply-accumulate is an add); None when both operands are activations.
     """
 
     m: int
@@ -94,6 +96,10 @@ class Matmul:
     repeat: int = 1
     useful: int | None = None
     weight_format: str | None = "native"
+
+    def __post_init__(self):
+        if self.weight_format is not None:
+            weight_format(self.weight_format)
 
     @property
     def macs(self) -> int:
@@ -104,13 +110,13 @@ class Matmul:
 class Cost:
     """What a component does itself, and, by name in ``parts``, what its children do.
 
-    params: parameters owned (a shared one is counted by its owner). narrow_params: format -> how many of them the
-    hardware keeps in a format of their own instead of its native one. weights_read: format -> weight elements fetched
-    per call. matmuls: matrix products. ops: operation -> count, see OPERATIONS. state_bits: memory of the cache or
-    state at this context, whole batch; state_read_bits, state_written_bits: its traffic in this call. activations:
-    activation elements in and out of this component when it runs as one fused kernel. reductions: row-wide reductions
-    that must finish before the row's first result. passes: times a row is walked. The attributes are the component's
-    own; :attr:`total` adds the parts.
+    params: parameters owned (a shared one is counted by its owner). narrow_params: weight format -> how many of them
+    the hardware keeps in it instead of its native one. weights_read: weight format -> weights fetched per call; the
+    scales of a format are part of it, see :mod:`minigpt.formats`. matmuls: matrix products. ops: operation -> count,
+    see OPERATIONS. state_bits: memory of the cache or state at this context, whole batch; state_read_bits,
+    state_written_bits: its traffic in this call. activations: activation elements in and out of this component when it
+    runs as one fused kernel. reductions: row-wide reductions that must finish before the row's first result. passes:
+    times a row is walked. The attributes are the component's own; :attr:`total` adds the parts.
     """
 
     params: int = 0
@@ -130,6 +136,8 @@ class Cost:
         unknown = set(self.ops) - OPERATIONS
         if unknown:
             raise ValueError(f"unknown operations {sorted(unknown)}; count in {sorted(OPERATIONS)}")
+        for name in (*self.narrow_params, *self.weights_read):
+            weight_format(name)
 
     @property
     def macs(self) -> int:

@@ -52,6 +52,14 @@ class Constant:
             unit=self.unit, source=self.source, verified=self.verified,
         )  # fmt: skip
 
+    def plus(self, other: Constant) -> Constant:
+        """The sum of two constants of one unit, both as far off as they may be."""
+        return Constant(
+            value=self.value + other.value, low=self.low + other.low, high=self.high + other.high, unit=self.unit,
+            source=self.source if self.source == other.source else f"{self.source} + {other.source}",
+            verified=self.verified and other.verified,
+        )  # fmt: skip
+
 
 def within(factor: float, value: float, unit: str, source: str, verified: bool = True) -> Constant:
     """A constant known to within ``factor``: [value / factor, value * factor]."""

@@ -61,7 +61,7 @@ def circuits(operation: str) -> Circuits:
 
 
 def split(ops: Mapping[str, int]) -> tuple[Counter[str], Counter[str]]:
-    """(lane operations, special operations) of a census."""
+    """(lane operations, special operations) of a count."""
     lane, special = Counter[str](), Counter[str]()
     for name, count in ops.items():
         circuits(name)

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from minigpt.cost import Cost, Work
 from minigpt.hardware import pricing
-from minigpt.hardware.census import ActivationBytes, Census, census, fused_with_parents, stored_weight_bits
 from minigpt.hardware.constants import draw, nominal, only_verified
+from minigpt.hardware.demand import ActivationBytes, Demand, demand, fused_with_parents, stored_weight_bits
 from minigpt.hardware.pricing import ENERGY_FIELDS, Area, Energy, Latency, Times
+from minigpt.hardware.products import expanded
 from minigpt.hardware.spec import HardwareSpec
 from minigpt.hardware.unit import Unit, distinct_units, elements, unit
 
@@ -183,9 +184,10 @@ class _Call:
 
     def __init__(self, spec: HardwareSpec, cost: Cost):
         self.spec = spec
+        cost = expanded(cost, spec)
         walked = list(cost.walk())
-        counted = fused_with_parents([path for path, _ in walked], [census(own, spec) for _, own in walked])
-        self.parts: list[tuple[str, Cost, Census]] = [(*walk, c) for walk, c in zip(walked, counted, strict=True)]
+        counted = fused_with_parents([path for path, _ in walked], [demand(own, spec) for _, own in walked])
+        self.parts: list[tuple[str, Cost, Demand]] = [(*walk, c) for walk, c in zip(walked, counted, strict=True)]
         self.units: tuple[Unit, ...] = distinct_units(cost, spec)
         total = cost.total
         stored = stored_weight_bits(total, spec) if spec.memory.weights == "sram" else 0

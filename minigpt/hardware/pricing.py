@@ -12,10 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from minigpt.hardware.census import Census
 from minigpt.hardware.constants import Number
+from minigpt.hardware.demand import Demand
 from minigpt.hardware.spec import HardwareSpec
-from minigpt.hardware.technology import bits
+from minigpt.hardware.technology import bits, integer_bits
 from minigpt.hardware.unit import Unit
 
 PJ_TO_MJ = 1e-9
@@ -96,11 +96,10 @@ def area(spec: HardwareSpec, units: Iterable[Unit], resident_bits: float, values
     return dataclasses.replace(modelled, other_mm2=_largest(values["die_area"] - modelled.total_mm2, 0.0))
 
 
-def energy(c: Census, spec: HardwareSpec, seconds: Number, chip_mm2: Number, values: Mapping[str, Number]) -> Energy:
+def energy(c: Demand, spec: HardwareSpec, seconds: Number, chip_mm2: Number, values: Mapping[str, Number]) -> Energy:
     """Energy of one component that takes ``seconds`` on a chip of ``chip_mm2``."""
-    mac = {"native": values["multiply"] + values["accumulate"], "ternary": values["accumulate"]}
     zero = 0 * values["sram"]
-    arithmetic = sum((count * mac[fmt] for fmt, count in c.macs.items()), start=zero)
+    arithmetic = sum((count * mac_pj(kind, spec, values) for kind, count in c.macs.items()), start=zero)
     vector = c.adds * values["vector_add"] + c.multiplies * values["vector_multiply"]
     special = values["special_scale"] * (
         c.special_adds * values["vector_add"]
@@ -119,6 +118,18 @@ def energy(c: Census, spec: HardwareSpec, seconds: Number, chip_mm2: Number, val
         dram_activations_mj=8 * dram_activation_bytes(c, spec) * values["dram"] * PJ_TO_MJ,
         leakage_mj=values["leakage"] * chip_mm2 * seconds * 1e3,
     )
+
+
+def mac_pj(product: str, spec: HardwareSpec, values: Mapping[str, Number]) -> Number:
+    """Energy of one multiply-accumulate of a product (see products.py): an addition, or a multiplication whose energy
+    goes with the widths of both operands, and an addition.
+    """
+    if product == "add":
+        return values["accumulate"]
+    if product == "native":
+        return values["multiply"] + values["accumulate"]
+    narrower = (integer_bits(product) or 0) / bits(spec.matrix.arithmetic)
+    return values["multiply"] * narrower * values["width_rule"] + values["accumulate"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +151,7 @@ class Times:
         return streamed + self.walked_s + self.tree_s
 
 
-def times(c: Census, spec: HardwareSpec, values: Mapping[str, Number]) -> Times:
+def times(c: Demand, spec: HardwareSpec, values: Mapping[str, Number]) -> Times:
     """How long each resource is busy with one component.
 
     A reduction must end before its row's first result: of a function that walks its row p times, the first p - 1
@@ -186,15 +197,15 @@ def latency(parts: Iterable[Times]) -> Latency:
     )
 
 
-def dram_weight_bits(c: Census, spec: HardwareSpec) -> float:
+def dram_weight_bits(c: Demand, spec: HardwareSpec) -> float:
     return c.weight_bits if spec.memory.weights == "dram" else 0.0
 
 
-def dram_cache_bits(c: Census, spec: HardwareSpec) -> float:
+def dram_cache_bits(c: Demand, spec: HardwareSpec) -> float:
     return c.cache_bits if spec.memory.cache == "dram" else 0.0
 
 
-def dram_activation_bytes(c: Census, spec: HardwareSpec) -> float:
+def dram_activation_bytes(c: Demand, spec: HardwareSpec) -> float:
     return getattr(c.activations, spec.memory.activations)
 
 

@@ -27,7 +27,9 @@ class MatrixEngine:
     rows, columns: output-stationary systolic array, or with ``peak_tflops`` the tile a core keeps in its registers:
     both set how often an operand is read from SRAM. count: arrays that share the work. peak_tflops: None times the
     systolic array cycle by cycle; a number is a roofline (GPUs). skips_masked: masked (query, key) tiles are not
-    computed; otherwise every product of a causal attention costs in full.
+    computed; otherwise every product of a causal attention costs in full. products: what it multiplies beside its own
+    arithmetic, at the same rate and less energy: ``add`` (weights of -1, 0, 1), or ``int<bits>`` narrower than an
+    integer arithmetic; see products.py.
     """
 
     rows: PositiveInt
@@ -37,6 +39,14 @@ class MatrixEngine:
     arithmetic: Format
     accumulator: Accumulator
     skips_masked: bool = True
+    products: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        widest = technology.integer_bits(self.arithmetic) or 0
+        choices = ["add", *(f"int{bits}" for bits in range(2, widest))]
+        for product in self.products:
+            if product not in choices:
+                raise unknown("matrix.products", product, f"no product beside {self.arithmetic} is", choices)
 
 
 @options
@@ -73,7 +83,6 @@ class Memory:
     cache: Home = "dram"
     activations: Literal["on_chip", "fused", "unfused"] = "on_chip"
     weight_bits: PositiveInt
-    ternary_bits: PositiveFloat = 2.0
     activation_bits: PositiveInt
     cache_bits: PositiveInt
 
@@ -165,7 +174,7 @@ class HardwareSpec:
             ),
             "sram": technology.sram_pj_per_bit(memory.bank_bytes, node),
             "dram": technology.dram_pj_per_bit(memory.dram),
-            "mac_area": technology.mac_um2(matrix.arithmetic, matrix.accumulator, node),
+            "mac_area": self._mac_area(),
             "add_area": technology.add_um2(vector.format, node),
             "multiply_area": technology.multiply_um2(vector.format, node),
             "compare_area": technology.block_um2("max_int8", node).times(technology.bits(vector.format) / 8),
@@ -178,8 +187,19 @@ class HardwareSpec:
                 value=0.4, low=0.2, high=0.8, unit="-", source="fitted to ConSmax, ICCAD 2024", verified=False
             ),
         }  # fmt: skip
+        if any(product != "add" for product in matrix.products):
+            found["width_rule"] = technology.width_rule()
         chip = {name: getattr(self.constants, name) for name in self.constants.__dataclass_fields__}
         return found | {name: constant for name, constant in chip.items() if constant is not None}
+
+    def _mac_area(self) -> Constant:
+        """A multiply-accumulate with a multiplier for each narrower product beside its own."""
+        area = technology.mac_um2(self.matrix.arithmetic, self.matrix.accumulator, self.node_nm)
+        multiplier = technology.multiply_um2(self.matrix.arithmetic, self.node_nm)
+        for product in self.matrix.products:
+            if bits := technology.integer_bits(product):
+                area = area.plus(multiplier.times(bits / technology.bits(self.matrix.arithmetic)))
+        return area
 
     def _lut_read(self) -> Constant:
         """Reading a 256-entry table: SRAM's law at 512 bytes; a table of constants by its share of the area."""

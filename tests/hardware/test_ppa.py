@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from minigpt.cost import Cost, Work
+from minigpt.cost import Work
 from minigpt.hardware import compare, from_plain, load, ppa, price
 from minigpt.hardware.pricing import ENERGY_FIELDS
 from minigpt.schema import plain
@@ -174,7 +174,7 @@ def numeric_fields(node, path=()):
 
 EDGE = plain(load("edge_16nm")) | {"draws": 50}
 PRICED = {"edge": EDGE, "gpu": plain(load("a100_80g")) | {"draws": 50}}
-ELSEWHERE = {("memory", "ternary_bits"), ("tdp_w",)}  # priced by, refused by: the two tests below
+ELSEWHERE = {("tdp_w",)}  # refuses a machine, prices nothing
 
 
 @pytest.mark.parametrize(
@@ -192,6 +192,7 @@ def test_every_number_of_a_spec_changes_a_result(machine, field):
     ("group", "field", "other"),
     [
         ("matrix", "arithmetic", "int16"), ("matrix", "accumulator", "fp32"), ("matrix", "skips_masked", False),
+        ("matrix", "products", ["int4"]),
         ("vector", "format", "fp32"), ("vector", "programmable_lut", True), ("memory", "dram", "hbm3"),
         ("memory", "weights", "sram"), ("memory", "cache", "sram"), ("memory", "activations", "unfused"),
     ],
@@ -227,15 +228,6 @@ def figures(node):
     intervals = (found.energy_interval_mj, found.latency_interval_s, found.area_interval_mm2)
     units = [c.unit for c in found.components]
     return (found.decode, found.prefill, found.energy, found.area, intervals, units)
-
-
-def test_ternary_weights_are_stored_at_their_own_width():
-    spec = load("edge_16nm")
-    step = Cost(weights_read={"ternary": 10**6})
-    two, one = (
-        ppa(with_memory(spec, ternary_bits=b), prefill=step, decode=step).energy.dram_weights_mj for b in (2.0, 1.6)
-    )
-    assert two / one == pytest.approx(1.25)
 
 
 def test_the_pricing_of_a_large_model_answers_quickly():

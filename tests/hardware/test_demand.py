@@ -9,8 +9,8 @@ import pytest
 from minigpt.cost import OPERATIONS, Cost, Matmul
 from minigpt.errors import UserError
 from minigpt.hardware import load
-from minigpt.hardware.census import array_seconds, census, systolic_cycles
 from minigpt.hardware.constants import nominal
+from minigpt.hardware.demand import array_seconds, demand, systolic_cycles
 from minigpt.hardware.operations import circuits
 from minigpt.hardware.pricing import energy, times
 
@@ -40,7 +40,7 @@ def test_decoding_one_sequence_leaves_most_of_the_array_idle():
 def test_every_operation_takes_energy_and_time_on_every_machine(name):
     for machine in ("edge_16nm", "a100_80g", "h100_sxm"):
         spec = load(machine)
-        counted, values = census(Cost(ops={name: 1000}), spec), nominal(spec.all_constants)
+        counted, values = demand(Cost(ops={name: 1000}), spec), nominal(spec.all_constants)
         spent = energy(counted, spec, 0.0, 0.0, values)
         assert spent.vector_mj + spent.special_mj > 0
         assert times(counted, spec, values).vector_s > 0
@@ -51,44 +51,27 @@ def test_an_operation_without_a_price_is_refused_never_free():
         circuits("expp")
 
 
-def test_a_weight_format_the_machine_does_not_know_is_refused():
-    with pytest.raises(UserError, match=r"no weight format 'ternery'. Did you mean 'ternary'"):
-        census(Cost(weights_read={"ternery": 5}), EDGE)
-    with pytest.raises(UserError, match="no weight format"):
-        census(Cost(matmuls=(Matmul(1, 2, 3, weight_format="nf4"),)), EDGE)
-
-
-def test_a_ternary_multiply_accumulate_is_an_addition():
-    values = nominal(EDGE.all_constants)
-    spent = {
-        fmt: energy(census(Cost(matmuls=(Matmul(1, 64, 64, weight_format=fmt),)), EDGE), EDGE, 0.0, 0.0, values)
-        for fmt in ("native", "ternary")
-    }
-    assert spent["ternary"].arithmetic_mj == pytest.approx(64 * 64 * values["accumulate"] * 1e-9)
-    assert spent["ternary"].arithmetic_mj < spent["native"].arithmetic_mj / 2
-
-
 def test_masked_products_cost_only_where_the_machine_does_not_skip_them():
     product = Cost(matmuls=(Matmul(128, 64, 128, useful=128 * 129 // 2 * 64, weight_format=None),))
-    skipping, plodding = census(product, EDGE), census(product, with_matrix(skips_masked=False))
+    skipping, plodding = demand(product, EDGE), demand(product, with_matrix(skips_masked=False))
     assert skipping.macs["native"] == 128 * 129 // 2 * 64
     assert plodding.macs["native"] == 128 * 128 * 64
     assert plodding.array_s > skipping.array_s
 
 
 def test_activation_bytes_grow_from_on_chip_to_fused_to_unfused():
-    counted = census(Cost(ops={"exp": 100, "add": 100}, activations=200), EDGE).activations
+    counted = demand(Cost(ops={"exp": 100, "add": 100}, activations=200), EDGE).activations
     assert (counted.on_chip, counted.fused, counted.unfused) == (0, 200, 100 * 2 + 100 * 3)
 
 
 def test_keys_and_values_from_the_cache_are_not_activations():
     product = Cost(matmuls=(Matmul(1, 64, 1000, weight_format=None),))
     fresh, cached = (
-        census(dataclasses.replace(product, state_read_bits=bits), EDGE).activations.unfused for bits in (0, 64_000 * 8)
+        demand(dataclasses.replace(product, state_read_bits=bits), EDGE).activations.unfused for bits in (0, 64_000 * 8)
     )
     assert (fresh, cached) == (64 + 1000 + 64_000, 64 + 1000)
 
 
 def test_activations_that_do_not_fit_on_chip_spill():
     elements = EDGE.memory.sram_bytes + 1
-    assert census(Cost(activations=elements), EDGE).activations.on_chip == elements
+    assert demand(Cost(activations=elements), EDGE).activations.on_chip == elements

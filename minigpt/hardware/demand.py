@@ -1,4 +1,4 @@
-"""What one component does on one machine, in counts: products, scalar operations, bits moved. No constants yet."""
+"""What one component demands of one machine, in counts: products, scalar operations, bits moved. No constants yet."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from minigpt.cost import Cost, Matmul
-from minigpt.errors import unknown
-from minigpt.hardware import operations
+from minigpt.hardware import operations, products
 from minigpt.hardware.spec import HardwareSpec
 
 ARITY = dict.fromkeys(("add", "sub", "mul", "div", "max", "cmp", "select"), 3)
@@ -27,11 +26,12 @@ class ActivationBytes:
 
 
 @dataclasses.dataclass(frozen=True)
-class Census:
+class Demand:
     """One component, or several added up, on one machine.
 
-    macs: format -> multiply-accumulates that are carried out. adds, multiplies, luts: uses of a vector lane's circuits;
-    special_*: those inside special operations. lane_ops, special_ops: cycles they occupy one lane.
+    macs: product -> multiply-accumulates that are carried out, see products.py. adds, multiplies, luts: uses of a
+    vector lane's circuits; special_*: those inside special operations. lane_ops, special_ops: cycles they occupy one
+    lane.
     """
 
     macs: Mapping[str, float]
@@ -51,11 +51,11 @@ class Census:
     passes: int
 
 
-def census(cost: Cost, spec: HardwareSpec) -> Census:
+def demand(cost: Cost, spec: HardwareSpec) -> Demand:
     """Count what a component's own cost means on this machine; its parts are left to the caller."""
     lane, special = operations.split(cost.ops)
     uses = {name: operations.circuits(name) for name in cost.ops}
-    weight_bits = sum(n * weight_width(fmt, spec) for fmt, n in cost.weights_read.items())
+    weight_bits = sum(n * products.stored_bits(fmt, spec) for fmt, n in cost.weights_read.items())
     cache_bits = float(cost.state_read_bits + cost.state_written_bits)
     activations = activation_bytes(cost, spec)
     operands = sum(_operand_bits(m, spec) for m in cost.matmuls)
@@ -63,10 +63,9 @@ def census(cost: Cost, spec: HardwareSpec) -> Census:
     streamed = 0 if cost.matmuls else cost.activations * spec.memory.activation_bits
     macs: dict[str, float] = {}
     for m in cost.matmuls:
-        fmt = m.weight_format or "native"
-        weight_width(fmt, spec)
-        macs[fmt] = macs.get(fmt, 0) + m.repeat * m.m * m.k * m.n * done_share(m, spec)
-    return Census(
+        kind = products.product(m.weight_format or "native", spec)
+        macs[kind] = macs.get(kind, 0) + m.repeat * m.m * m.k * m.n * done_share(m, spec)
+    return Demand(
         macs=macs,
         array_s=sum(array_seconds(m, spec) for m in cost.matmuls),
         adds=sum(n * uses[name].add for name, n in lane.items()),
@@ -85,15 +84,7 @@ def census(cost: Cost, spec: HardwareSpec) -> Census:
     )
 
 
-def weight_width(fmt: str, spec: HardwareSpec) -> float:
-    """Bits of one stored weight of a format."""
-    widths = {"native": float(spec.memory.weight_bits), "ternary": spec.memory.ternary_bits}
-    if fmt not in widths:
-        raise unknown("cost", fmt, f"hardware {spec.name} has no weight format", widths)
-    return widths[fmt]
-
-
-def fused_with_parents(paths: Sequence[str], parts: Sequence[Census]) -> list[Census]:
+def fused_with_parents(paths: Sequence[str], parts: Sequence[Demand]) -> list[Demand]:
     """What streams beside the products of its parent (a softmax in its attention) shares the parent's kernel.
 
     Its inputs and results then never reach the DRAM, unless every operation is a kernel of its own.
@@ -113,7 +104,7 @@ def stored_weight_bits(total: Cost, spec: HardwareSpec) -> float:
     """Bits of all weights of a model, each kept in its own format."""
     narrow = sum(total.narrow_params.values())
     kept = {"native": total.params - narrow} | dict(total.narrow_params)
-    return sum(n * weight_width(fmt, spec) for fmt, n in kept.items())
+    return sum(n * products.stored_bits(fmt, spec) for fmt, n in kept.items())
 
 
 def done_share(m: Matmul, spec: HardwareSpec) -> float:
@@ -160,7 +151,7 @@ def activation_bytes(cost: Cost, spec: HardwareSpec) -> ActivationBytes:
 
 def _operand_bits(m: Matmul, spec: HardwareSpec) -> float:
     """SRAM traffic of a product in tiles of rows x columns: an operand once per tile of the other, the result once."""
-    width = weight_width(m.weight_format, spec) if m.weight_format else spec.memory.activation_bits
+    width = products.stored_bits(m.weight_format, spec) if m.weight_format else spec.memory.activation_bits
     left = m.m * m.k * math.ceil(m.n / spec.matrix.columns) * spec.memory.activation_bits
     right = m.k * m.n * math.ceil(m.m / spec.matrix.rows) * width
     result = m.m * m.n * spec.memory.activation_bits
