@@ -60,7 +60,6 @@ def demand(cost: Cost, spec: HardwareSpec) -> Demand:
     activations = activation_bytes(cost, spec)
     operands = sum(_operand_bits(m, spec) for m in cost.matmuls)
     filled = (weight_bits if spec.memory.weights == "dram" else 0) + (cache_bits if spec.memory.cache == "dram" else 0)
-    streamed = 0 if cost.matmuls else cost.activations * spec.memory.activation_bits
     macs: dict[str, float] = {}
     for m in cost.matmuls:
         kind = products.product(m.weight_format or "native", spec)
@@ -75,7 +74,7 @@ def demand(cost: Cost, spec: HardwareSpec) -> Demand:
         special_luts=sum(n * uses[name].lut for name, n in special.items()),
         lane_ops=lane.total(),
         special_ops=special.total(),
-        sram_bits=operands + filled + streamed,
+        sram_bits=operands + filled + _streamed_bits(cost, spec),
         weight_bits=weight_bits,
         cache_bits=cache_bits,
         activations=activations,
@@ -136,13 +135,14 @@ def array_seconds(m: Matmul, spec: HardwareSpec) -> float:
 def activation_bytes(cost: Cost, spec: HardwareSpec) -> ActivationBytes:
     """Traffic of one component's activations if they went through memory, per operation and per component.
 
-    What a product takes from the component's own state (keys and values) is cache traffic and not counted again.
+    What a product takes from a cache or state (keys and values) or leaves there is cache traffic, not counted again.
     """
-    products = 0
+    moved = 0
     for m in cost.matmuls:
-        right = m.k * m.n if m.weight_format is None and not cost.state_read_bits else 0
-        products += m.repeat * (m.m * m.k + m.m * m.n + right)
-    singly = products + sum(n * ARITY.get(name, 2) for name, n in cost.ops.items())
+        right = m.k * m.n if m.weight_format is None and m.right_bits is None else 0
+        result = m.m * m.n if m.result_bits is None else 0
+        moved += m.repeat * (m.m * m.k + right + result)
+    singly = moved + sum(n * ARITY.get(name, 2) for name, n in cost.ops.items())
     size = spec.memory.activation_bits / 8
     fused = cost.activations * size
     spilled = fused if fused > spec.memory.sram_bytes else 0.0
@@ -151,8 +151,17 @@ def activation_bytes(cost: Cost, spec: HardwareSpec) -> ActivationBytes:
 
 def _operand_bits(m: Matmul, spec: HardwareSpec) -> float:
     """SRAM traffic of a product in tiles of rows x columns: an operand once per tile of the other, the result once."""
-    width = products.stored_bits(m.weight_format, spec) if m.weight_format else spec.memory.activation_bits
-    left = m.m * m.k * math.ceil(m.n / spec.matrix.columns) * spec.memory.activation_bits
+    activation = spec.memory.activation_bits
+    width = products.stored_bits(m.weight_format, spec) if m.weight_format else m.right_bits or activation
+    left = m.m * m.k * math.ceil(m.n / spec.matrix.columns) * activation
     right = m.k * m.n * math.ceil(m.m / spec.matrix.rows) * width
-    result = m.m * m.n * spec.memory.activation_bits
+    result = m.m * m.n * (m.result_bits or activation)
     return m.repeat * done_share(m, spec) * (left + right + result)
+
+
+def _streamed_bits(cost: Cost, spec: HardwareSpec) -> float:
+    """SRAM traffic beside the products: what goes in and out once, and the rows again for every further walk."""
+    row_elements = sum(m.repeat * m.m * m.k for m in cost.matmuls) or cost.activations / 2
+    again = max(0, cost.passes - 1) * row_elements
+    once = 0 if cost.matmuls else cost.activations
+    return (once + again) * spec.memory.activation_bits

@@ -106,13 +106,12 @@ def energy(c: Demand, spec: HardwareSpec, seconds: Number, chip_mm2: Number, val
         + c.special_multiplies * values["vector_multiply"]
         + c.special_luts * values["lut_read"]
     )
-    in_sram = (c.weight_bits if spec.memory.weights == "sram" else 0) * (not c.macs)
     return Energy(
         arithmetic_mj=arithmetic * PJ_TO_MJ,
         vector_mj=vector * PJ_TO_MJ,
         special_mj=special * PJ_TO_MJ,
         control_mj=values["control_share"] * (arithmetic + vector + special) * PJ_TO_MJ,
-        sram_mj=(c.sram_bits + in_sram) * values["sram"] * PJ_TO_MJ,
+        sram_mj=sram_bits(c, spec) * values["sram"] * PJ_TO_MJ,
         dram_weights_mj=dram_weight_bits(c, spec) * values["dram"] * PJ_TO_MJ,
         dram_cache_mj=dram_cache_bits(c, spec) * values["dram"] * PJ_TO_MJ,
         dram_activations_mj=8 * dram_activation_bytes(c, spec) * values["dram"] * PJ_TO_MJ,
@@ -141,13 +140,14 @@ class Times:
     vector_s: float
     walked_s: float
     tree_s: float
+    sram_s: float
     dram_peak_s: float
     dram_s: Number
 
     @property
     def calibrated_s(self) -> Number:
         """The slowest of what runs side by side, then what nothing hides."""
-        streamed = _largest(max(self.array_s, self.vector_s - self.walked_s), self.dram_s)
+        streamed = _largest(max(self.array_s, self.vector_s - self.walked_s, self.sram_s), self.dram_s)
         return streamed + self.walked_s + self.tree_s
 
 
@@ -165,7 +165,8 @@ def times(c: Demand, spec: HardwareSpec, values: Mapping[str, Number]) -> Times:
     peak_s = dram_bytes / spec.bytes_per_s
     return Times(
         array_s=c.array_s, vector_s=vector_s, walked_s=walked_s, tree_s=tree_s,
-        dram_peak_s=peak_s, dram_s=peak_s / values["dram_efficiency"],
+        sram_s=sram_bits(c, spec) / 8 / (spec.memory.sram_bandwidth_gb_s * 1e9), dram_peak_s=peak_s,
+        dram_s=peak_s / values["dram_efficiency"],
     )  # fmt: skip
 
 
@@ -173,7 +174,7 @@ def stream_into_parents(paths: Sequence[str], parts: Sequence[Times]) -> list[Ti
     """What streams element by element runs beside the products it feeds: count it there.
 
     A component without products (a softmax) whose parent has some (its attention) keeps only what cannot overlap: the
-    walks and trees of its reductions. The rest competes with the parent's array and memory for the longest time.
+    walks and trees of its reductions. The rest competes with the parent's array and memories for the longest time.
     """
     found = list(parts)
     at = {path: index for index, path in enumerate(paths)}
@@ -182,19 +183,27 @@ def stream_into_parents(paths: Sequence[str], parts: Sequence[Times]) -> list[Ti
         if parent == index or child.array_s or not found[parent].array_s:
             continue
         streamed = child.vector_s - child.walked_s
-        found[index] = dataclasses.replace(child, vector_s=child.walked_s)
-        found[parent] = dataclasses.replace(found[parent], vector_s=found[parent].vector_s + streamed)
+        found[index] = dataclasses.replace(child, vector_s=child.walked_s, sram_s=0.0)
+        found[parent] = dataclasses.replace(
+            found[parent], vector_s=found[parent].vector_s + streamed, sram_s=found[parent].sram_s + child.sram_s
+        )
     return found
 
 
 def latency(parts: Iterable[Times]) -> Latency:
     """The step as a whole."""
     parts = list(parts)
+    overlapping = ("array_s", "vector_s", "sram_s", "dram_peak_s")
     return Latency(
-        bound_s=max(sum(t.array_s for t in parts), sum(t.vector_s for t in parts), sum(t.dram_peak_s for t in parts)),
+        bound_s=max(sum(getattr(t, name) for t in parts) for name in overlapping),
         calibrated_s=sum(t.calibrated_s for t in parts),
-        serial_s=sum(t.array_s + t.vector_s + t.tree_s + t.dram_s for t in parts),
+        serial_s=sum(t.array_s + t.vector_s + t.tree_s + t.sram_s + t.dram_s for t in parts),
     )
+
+
+def sram_bits(c: Demand, spec: HardwareSpec) -> float:
+    """Traffic of the working memory, and of weights that live on chip and are looked up, not multiplied."""
+    return c.sram_bits + (c.weight_bits if spec.memory.weights == "sram" and not c.macs else 0.0)
 
 
 def dram_weight_bits(c: Demand, spec: HardwareSpec) -> float:

@@ -67,8 +67,8 @@ class VectorEngine:
 
 @options
 class Memory:
-    """sram_bytes: working memory on chip, in banks of bank_bytes. dram: kind, which sets pJ/bit. bandwidth: peak of
-    the DRAM.
+    """sram_bytes: working memory on chip, in banks of bank_bytes, all together sram_bandwidth. dram: kind, which sets
+    pJ/bit. bandwidth: peak of the DRAM.
 
     weights, cache: where they live; what lives in SRAM gets SRAM of its own beside the working memory.
     activations: how many of their bytes reach the DRAM: none (on_chip), in and out of every component (fused), or of
@@ -77,6 +77,7 @@ class Memory:
 
     sram_bytes: PositiveInt
     bank_bytes: PositiveInt
+    sram_bandwidth_gb_s: PositiveFloat
     dram: Literal["ddr4", "lpddr4", "lpddr5", "hbm2", "hbm3", "gddr6"]
     bandwidth_gb_s: PositiveFloat
     weights: Home = "dram"

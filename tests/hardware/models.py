@@ -48,9 +48,10 @@ def gpt(
             activations=2 * tokens * d, reductions=2, passes=2,
         )  # fmt: skip
         state = 2 * work.batch * d * work.cache_bits
+        cached = work.cache_bits if work.context > work.tokens else None
         products = [(work.tokens, width, work.context), (work.tokens, work.context, width)]
         attention = Cost(
-            matmuls=tuple(Matmul(*p, work.batch * heads, scores * width, weight_format=None) for p in products),
+            matmuls=tuple(Matmul(*p, work.batch * heads, scores * width, None, cached) for p in products),
             state_bits=state * work.context, state_read_bits=state * work.context,
             state_written_bits=state * work.tokens,
             activations=4 * tokens * d,

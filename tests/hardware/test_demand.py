@@ -65,11 +65,41 @@ def test_activation_bytes_grow_from_on_chip_to_fused_to_unfused():
 
 
 def test_keys_and_values_from_the_cache_are_not_activations():
-    product = Cost(matmuls=(Matmul(1, 64, 1000, weight_format=None),))
-    fresh, cached = (
-        demand(dataclasses.replace(product, state_read_bits=bits), EDGE).activations.unfused for bits in (0, 64_000 * 8)
+    fresh, cached, kept = (
+        demand(Cost(matmuls=(Matmul(1, 64, 1000, weight_format=None, **where),)), EDGE).activations.unfused
+        for where in ({}, {"right_bits": 8}, {"result_bits": 8})
     )
-    assert (fresh, cached) == (64 + 1000 + 64_000, 64 + 1000)
+    assert (fresh, cached, kept) == (64 + 1000 + 64_000, 64 + 1000, 64 + 64_000)
+
+
+def test_a_state_that_is_wider_than_an_activation_moves_more_bits_on_chip():
+    """One row of 64 on a 32 x 32 array: the row twice, the operand once, the result once."""
+    narrow, wide, kept = (
+        demand(Cost(matmuls=(Matmul(1, 64, 64, weight_format=None, **where),)), EDGE).sram_bits
+        for where in ({}, {"right_bits": 32}, {"result_bits": 32})
+    )
+    assert narrow == (2 * 64 + 64 * 64 + 64) * 8
+    assert wide == narrow + 64 * 64 * 24
+    assert kept == narrow + 64 * 24
+
+
+@pytest.mark.parametrize(("passes", "walked"), [(0, 0), (1, 0), (2, 500), (3, 1000)])
+def test_every_further_walk_reads_the_rows_from_sram_again(passes, walked):
+    bits = demand(Cost(ops={"add": 500}, activations=1000, passes=passes), EDGE).sram_bits
+    assert bits == (1000 + walked) * EDGE.memory.activation_bits
+
+
+def test_a_map_that_walks_its_rows_before_the_product_reads_them_once_more():
+    product = Cost(matmuls=(Matmul(4, 64, 32, weight_format="ternary"),), activations=4 * 96)
+    once, twice = (demand(dataclasses.replace(product, passes=passes), EDGE).sram_bits for passes in (1, 2))
+    assert twice - once == 4 * 64 * EDGE.memory.activation_bits
+
+
+def test_a_component_is_no_faster_than_its_working_memory():
+    slow = dataclasses.replace(EDGE, memory=dataclasses.replace(EDGE.memory, sram_bandwidth_gb_s=0.5))
+    stream = demand(Cost(ops={"add": 500}, activations=1000, passes=2), slow)
+    found = times(stream, slow, nominal(slow.all_constants))
+    assert found.calibrated_s == found.sram_s == pytest.approx(1500 / 0.5e9)
 
 
 def test_activations_that_do_not_fit_on_chip_spill():

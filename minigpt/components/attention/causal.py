@@ -153,9 +153,10 @@ class CausalAttention(Attention):
         pairs = work.tokens * keys if work.dense else work.pairs(self.window)
         scores = work.over(heads * work.tokens, heads * pairs)
         useful = heads * pairs * width
+        cached = work.cache_bits if work.context > work.tokens else None
         products = (
-            Matmul(work.tokens, width, keys, heads, useful, weight_format=None),  # q k^T
-            Matmul(work.tokens, keys, width, heads, useful, weight_format=None),  # weights v
+            Matmul(work.tokens, width, keys, heads, useful, weight_format=None, right_bits=cached),  # q k^T
+            Matmul(work.tokens, keys, width, heads, useful, weight_format=None, right_bits=cached),  # weights v
         )
         parts = {name: getattr(self, name).cost(work) for name in ("q", "k", "v", "o")}
         if self.q_norm is not None and self.k_norm is not None:

@@ -14,6 +14,8 @@ from minigpt.cost import Cost, Matmul, Work
 from minigpt.registry import register
 from minigpt.schema import PositiveInt, options
 
+STATE_BITS = 32  # of one element of the sums
+
 
 class LinearState:
     """Sums over all tokens seen: kv (B, H, d, d) of phi(k) v^T and k (B, H, 1, d) of phi(k), in fp32."""
@@ -103,7 +105,7 @@ class LinearAttention(Attention):
     def cost(self, work: Work) -> Cost:
         d, heads = self.head_dim, work.batch * self.n_head
         n = work.all_tokens * self.n_head * d
-        state_bits = 32 * heads * (d * d + d)
+        state_bits = STATE_BITS * heads * (d * d + d)
         parts = {name: getattr(self, name).cost(work) for name in ("q", "k", "v", "o")}
         if self.position is not None:
             parts["position"] = self.position.cost(work.over(2 * work.all_tokens * self.n_head, 0))
@@ -122,11 +124,19 @@ class LinearAttention(Attention):
         d, heads = self.head_dim, work.batch * self.n_head
         if not work.dense:  # recurrent: S += k v^T and q S, token by token
             useful = heads * work.tokens * d * d
-            return tuple(Matmul(m, k, d, heads * work.tokens, useful, None) for m, k in ((d, 1), (1, d)))
+            repeat = heads * work.tokens
+            return (
+                Matmul(d, 1, d, repeat, useful, weight_format=None, result_bits=STATE_BITS),
+                Matmul(1, d, d, repeat, useful, weight_format=None, right_bits=STATE_BITS),
+            )
         chunk = min(self.chunk, work.tokens)
         chunks = heads * math.ceil(work.tokens / chunk)
-        shapes = ((chunk, d, chunk), (chunk, chunk, d), (d, chunk, d), (chunk, d, d))
-        return tuple(Matmul(m, k, n, chunks, weight_format=None) for m, k, n in shapes)
+        return (
+            Matmul(chunk, d, chunk, chunks, weight_format=None),
+            Matmul(chunk, chunk, d, chunks, weight_format=None),
+            Matmul(d, chunk, d, chunks, weight_format=None, result_bits=STATE_BITS),
+            Matmul(chunk, d, d, chunks, weight_format=None, right_bits=STATE_BITS),
+        )
 
 
 def _widened(x: Tensor) -> Tensor:
