@@ -136,7 +136,7 @@ class TrainConfig(BlockParts):
     repeat_pattern: bool = False
     optimizer: Annotated[Spec, Component("optimizer")]
     schedule: Annotated[Spec, Component("schedule")]
-    objective: Annotated[Spec, Component("objective")]
+    task: Annotated[Spec, Component("task")]
     training: TrainingConfig = TrainingConfig()
     logger: LoggerConfig = LoggerConfig()
     seed: Seed = 0

@@ -28,14 +28,14 @@ BLOCK_AXES = _COMPONENTS[:-1]  # what a single block may choose for itself; the 
 HOUSE_DEFAULTS = {
     "attention": "causal", "softmax": "softmax", "norm": "rmsnorm", "mlp": "glu", "activation": "silu",
     "position": "rope", "linear": "linear", "residual": "add", "layout": "pre_norm", "init": "gpt2",
-    "optimizer": "adamw", "schedule": "cosine", "objective": "cross_entropy",
+    "optimizer": "adamw", "schedule": "cosine", "task": "next_token",
 }  # fmt: skip
 """What ``python train.py`` takes on each axis; a test holds conf/train.yaml to it."""
 
 AXES: dict[str, str] = {axis: f"minigpt.components.{axis}" for axis in _COMPONENTS} | {
     "optimizer": "minigpt.training.optimizers",
     "schedule": "minigpt.training.schedules",
-    "objective": "minigpt.training.objectives",
+    "task": "minigpt.training.tasks",
 }
 """Axis name -> the package whose files register it."""
 

@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from minigpt.data.batch import Batch, Tokens
 from minigpt.data.prepare import PrepareConfig, prepare
 from minigpt.data.prepared import Meta, Prepared, open_prepared, prepared_names
 from minigpt.data.recipe import load_recipe, recipe_names
 from minigpt.data.tokenizers import Tokenizer
 from minigpt.errors import UserError
-
-
-@dataclass(frozen=True)
-class Batch:
-    """inputs: (B, T) int64 tokens. targets: (B, T) int64, the token after each of them."""
-
-    inputs: Tensor
-    targets: Tensor
 
 
 def open_dataset(
@@ -52,8 +44,10 @@ class Dataset:
     """Tokens of a prepared dataset, memory-mapped.
 
     train, val: (n,) uint16 or uint32, val cut to the first ``val_tokens``. hash: of the prepared files and tokenizer;
-    equal hashes are equal data. meta: what meta.json records.
+    equal hashes are equal data. meta: what meta.json records. gives: the kind of its batches.
     """
+
+    gives: type[Batch] = Tokens
 
     def __init__(self, prepared: Prepared, val_tokens: int | None = None):
         self.name: str = prepared.path.name
@@ -65,7 +59,7 @@ class Dataset:
         self.val: np.ndarray = np.asarray(prepared.val)[:val_tokens]
         self._token_bytes = torch.from_numpy(prepared.tokenizer.token_bytes())
 
-    def train_batch(self, step: int, batch_size: int, block_size: int, seed: int) -> Batch:
+    def train_batch(self, step: int, batch_size: int, block_size: int, seed: int) -> Tokens:
         """``batch_size`` windows at random places of the train split.
 
         The places depend on ``(seed, step)`` alone: any step can be drawn again, so a resumed run needs only its step
@@ -75,9 +69,9 @@ class Dataset:
         starts = generator.integers(0, len(self.train) - block_size, size=batch_size)
         windows = self.train[starts[:, None] + np.arange(block_size + 1)].astype(np.int64)
         tokens = torch.from_numpy(windows)
-        return Batch(tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous())
+        return Tokens(tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous())
 
-    def val_batches(self, batch_size: int, block_size: int) -> Iterator[Batch]:
+    def val_batches(self, batch_size: int, block_size: int) -> Iterator[Tokens]:
         """The whole validation split once, in order, without overlap: every token but the first is a target once.
 
         Whole windows come ``batch_size`` at a time, the last batch may hold fewer; the tail, shorter than a window, is
@@ -93,6 +87,6 @@ class Dataset:
         """Bytes of UTF-8 text the targets stand for: total nats / (ln 2 * bytes) is bits per byte."""
         return int(self._token_bytes[targets.cpu()].sum())
 
-    def _rows(self, start: int, rows: int, length: int) -> Batch:
+    def _rows(self, start: int, rows: int, length: int) -> Tokens:
         tokens = torch.from_numpy(self.val[start : start + rows * length + 1].astype(np.int64))
-        return Batch(tokens[:-1].view(rows, length), tokens[1:].view(rows, length))
+        return Tokens(tokens[:-1].view(rows, length), tokens[1:].view(rows, length))

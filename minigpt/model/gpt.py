@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import torch
@@ -108,6 +109,11 @@ class GPT(nn.Module):
         if state is not None:
             state.seen += tokens.shape[1]
         return Output(self.head(x), {}, {}, {}, {})
+
+    def return_also(self, names: Iterable[str]) -> None:
+        """Have every Output hold these tensors too; raises UserError for one that no part provides."""
+        for name in names:
+            raise UserError(f"no part of this model provides '{name}'; provided: nothing")
 
     def new_state(self, batch: int, capacity: int | None = None, padding: Tensor | None = None) -> DecodingState:
         """An empty state for ``capacity`` tokens per row (None: block_size).

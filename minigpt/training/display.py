@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from minigpt.model import GPT
+from minigpt.training.figures import STANDING
 from minigpt.training.record import RunRecord
 
 
@@ -34,9 +35,9 @@ class Display:
         self.console.print(text, markup=False)
 
     def logged(self, metrics: Mapping[str, Any], fraction: float) -> None:
-        description = (
-            f"step {metrics['step']}  loss {metrics['train_loss']:.3f}  {metrics['tokens_per_second']:,.0f} tokens/s"
-        )
+        own = "".join(f"  {name} {value:.3g}" for name, value in metrics.items() if name not in STANDING)
+        description = f"step {metrics['step']}  loss {metrics['train_loss']:.3f}{own}"
+        description += f"  {metrics['tokens_per_second']:,.0f} tokens/s"
         self.bar.update(self.task, completed=fraction, description=description)
 
     def validated(self, metrics: Mapping[str, Any], fraction: float, best: bool) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from minigpt import config
+from minigpt import config, registry
 from minigpt.config import TrainConfig
 from minigpt.cost import Work
 from minigpt.data.dataset import Dataset, open_dataset
@@ -22,6 +22,7 @@ from minigpt.errors import UserError
 from minigpt.model import GPT, resolve
 from minigpt.schema import plain
 from minigpt.training.budget import Budget
+from minigpt.training.companions import check_task
 from minigpt.training.display import Display, describe
 from minigpt.training.interruption import Interruption
 from minigpt.training.record import RunRecord, provenance, read_run, write_atomically
@@ -46,6 +47,7 @@ def fit(run: TrainConfig, *, overrides: Mapping[str, Any] | None = None) -> RunR
         run.data.name, run.data.folder, block_size=run.model.block_size, val_tokens=run.data.val_tokens
     )
     plan = GPT.on_meta(resolve(run, dataset.vocab_size))
+    check_task(registry.build(run.task), dataset, plan)
     checkpoint, state = (None, None) if former is None else find_state(former, dataset)
     if former is not None and former.status == "completed" and state is not None and is_finished(run, state):
         print(f"{folder} is complete, nothing is left to do. A larger budget goes on with it: training.max_steps=...")

@@ -15,7 +15,7 @@ class MetricsFile:
     null is no finite number.
 
     step, tokens, seconds stand in every line; train_loss (mean since the last such line), lr, grad_norm and
-    tokens_per_second in a log line; val_loss, bits_per_byte in a validation's.
+    tokens_per_second in a log line, and what task and model measure; val_loss, bits_per_byte in a validation's.
 
     keep: bytes of what is there to keep; what came after is of a future that a resumed run lives again.
     """

@@ -30,7 +30,8 @@ class RunRecord:
     val_loss: cross-entropy in nats per token over the fixed validation split, at the end. best_val_loss: the lowest
     seen, at best_step. bits_per_byte: val_loss in bits per byte of the text. overrides: what a sweep set for this run.
     flops_per_token: of one decode step's matrix products at context block_size. state_bytes_per_token: cache bytes at
-    that context, divided by it, in the training's working format.
+    that context, divided by it, in the training's working format. figures: what task and model measured, by name, at
+    the last log line.
     """
 
     name: str
@@ -44,6 +45,7 @@ class RunRecord:
     best_step: int | None = None
     bits_per_byte: float | None = None
     train_loss: float | None = None
+    figures: Mapping[str, float] = dataclasses.field(default_factory=dict)
     steps: int = 0
     tokens_seen: int = 0
     wall_seconds: float = 0.0

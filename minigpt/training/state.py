@@ -24,7 +24,8 @@ class Standing:
     seconds: of the run so far, all its sessions together; training_seconds: without validation and saving.
     evaluated_at: the step of the last validation, -1 for none. without_improvement: validations since the best one that
     counts for patience, patience_loss its loss.
-    window_loss, window_steps, window_seconds: training loss summed since the last log line, steps and time since then.
+    figures: what the last log line says beyond the standing names. window: sums since that line, as plain values;
+    window_steps, window_tokens, window_seconds: steps, tokens and time since then.
     """
 
     step: int = 0
@@ -32,6 +33,7 @@ class Standing:
     seconds: float = 0.0
     training_seconds: float = 0.0
     train_loss: float | None = None
+    figures: Mapping[str, float] = dataclasses.field(default_factory=dict)
     val_loss: float | None = None
     bits_per_byte: float | None = None
     best_val_loss: float = math.inf
@@ -39,8 +41,9 @@ class Standing:
     evaluated_at: int = -1
     patience_loss: float = math.inf
     without_improvement: int = 0
-    window_loss: float = 0.0
+    window: Mapping[str, tuple[int, Any]] = dataclasses.field(default_factory=dict)
     window_steps: int = 0
+    window_tokens: int = 0
     window_seconds: float = 0.0
 
 

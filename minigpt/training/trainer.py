@@ -17,12 +17,15 @@ from minigpt.device import Precision, peak_memory, random_state, set_random_stat
 from minigpt.model import GPT, ModelSpec
 from minigpt.model.checkpoint import load_weights, save_checkpoint
 from minigpt.training.budget import Budget
+from minigpt.training.companions import Frozen
 from minigpt.training.display import Display
 from minigpt.training.evaluate import validate
+from minigpt.training.figures import Window, named
 from minigpt.training.interruption import Interruption
 from minigpt.training.metrics import MetricsFile
 from minigpt.training.record import RunRecord
 from minigpt.training.state import STATE, SavedState, Standing
+from minigpt.training.tasks.base import Task
 from minigpt.training.trackers import GuardedTracker
 
 
@@ -64,13 +67,17 @@ class Trainer:
         self.parameters = list(parameters.values())
         self.optimizer = registry.build(config.optimizer, parameters, self.model.roles())
         self.schedule = registry.build(config.schedule)
-        self.objective = registry.build(config.objective)
+        self.task: Task = registry.build(config.task)
+        self.task.models = {
+            name: Frozen(path, precision, config.plugins) for name, path in self.task.checkpoints.items()
+        }
+        self.model.return_also(self.task.needs)
         self.scaler = precision.scaler()
 
         self.at = Standing()
         if checkpoint is not None and state is not None:
             self._restore(checkpoint, state)
-        self.window = torch.tensor(self.at.window_loss, device=self.device)  # stays on the device until it is logged
+        self.window = Window(self.device, self.at.window)
         self.grad_norm: torch.Tensor | None = None
         self.metrics = MetricsFile(self.folder, keep=state.metrics_bytes if state is not None else 0)
         self.tracker = GuardedTracker(config, self.folder, self.at.step)
@@ -110,7 +117,7 @@ class Trainer:
         total = self.budget.total_steps(self.at.step, spent)
         self.optimizer.set_lr(self.schedule.factor(self.at.step, total))
         for part in range(self.options.gradient_accumulation):
-            self.window += self.backward(self.at.step * self.options.gradient_accumulation + part)
+            self.backward(self.at.step * self.options.gradient_accumulation + part)
         if self.scaler.is_enabled():
             self.optimizer.unscale(self.scaler)
         if self.options.clip_norm is not None:
@@ -122,33 +129,38 @@ class Trainer:
         self.optimizer.zero_grad()
         self.unsaved = True
         self.at.step += 1
-        self.at.tokens += self.budget.tokens_per_step
         self.at.window_steps += 1
         self._count_training(time.monotonic() - began)
 
     def backward(self, micro_batch: int) -> torch.Tensor:
-        """Add one micro-batch's share to the gradients; returns its share of the loss, still on the device."""
-        batch = self.dataset.train_batch(micro_batch, self.options.batch_size, self.block_size, self.config.seed)
-        inputs, targets = self.to_device(batch.inputs), self.to_device(batch.targets)
-        with self.precision.autocast():
-            logits = self.forward(inputs).logits
-        loss = self.objective(logits, targets) / self.options.gradient_accumulation
-        self.scaler.scale(loss).backward()
-        return loss.detach()
+        """Add one micro-batch's share to the gradients, and what it measured to the window.
 
-    def to_device(self, tokens: torch.Tensor) -> torch.Tensor:
-        if self.device.type == "cuda":
-            return tokens.pin_memory().to(self.device, non_blocking=True)
-        return tokens.to(self.device)
+        Returns the task's loss, still on the device: without the auxiliary losses that parts of the model recorded, so
+        that models with and without them compare.
+        """
+        sizes = (self.options.batch_size, self.block_size, self.config.seed)
+        batch = self.task.draw(self.dataset, micro_batch, *sizes).to(self.device)
+        with self.precision.autocast():
+            output = self.forward(batch.inputs)
+        learned = self.task(output, batch, self.at.step)
+        extra = (output.weights[name] * loss for name, loss in output.losses.items())
+        loss = sum(extra, start=learned.loss)
+        self.scaler.scale(loss / self.options.gradient_accumulation).backward()
+        figures = named(learned.figures, output.losses, output.metrics)
+        self.window.add({"train_loss": learned.loss} | figures)
+        self.at.tokens += batch.tokens
+        self.at.window_tokens += batch.tokens
+        return learned.loss.detach()
 
     def log(self) -> str:
         """Write a log line for the steps since the last one, if any; returns why the run has diverged, or nothing."""
         if not self.at.window_steps:
             return ""
         began = time.monotonic()
-        loss = float(self.window) / self.at.window_steps  # the wait for the device, once per line
+        figures = self.window.means()  # the wait for the device, once per line
+        loss = figures.pop("train_loss")
         self._count_training(time.monotonic() - began)
-        pace = self.at.window_steps * self.budget.tokens_per_step / self.at.window_seconds
+        pace = self.at.window_tokens / self.at.window_seconds
         line = {
             "step": self.at.step,
             "tokens": self.at.tokens,
@@ -157,9 +169,10 @@ class Trainer:
             "lr": self.optimizer.lr,
             "grad_norm": None if self.grad_norm is None else float(self.grad_norm),
             "tokens_per_second": round(pace, 1),
-        }
-        self.at.train_loss, self.at.window_steps, self.at.window_seconds, self.grad_norm = loss, 0, 0.0, None
-        self.window.zero_()
+        } | figures
+        self.at.train_loss, self.at.figures, self.grad_norm = loss, figures, None
+        self.at.window_steps, self.at.window_tokens, self.at.window_seconds = 0, 0, 0.0
+        self.window.clear()
         self.metrics.write(line)
         self.tracker.log(line, self.at.step)
         self.display.logged(line, self.budget.fraction(self.at.step, self.seconds))
@@ -202,7 +215,7 @@ class Trainer:
         meta = {"step": self.at.step, "tokens": self.at.tokens, "val_loss": self.at.val_loss, "run": self.folder.name}
         extra = {}
         if name == "last":
-            self.at.window_loss = float(self.window)
+            self.at.window = self.window.stored()
             state = SavedState(
                 dataclasses.replace(self.at, seconds=self.seconds),
                 self.optimizer.state_dict(),
@@ -232,6 +245,7 @@ class Trainer:
             "best_val_loss": at.best_val_loss if at.best_step is not None else None,
             "best_step": at.best_step,
             "train_loss": at.train_loss if at.train_loss is not None and math.isfinite(at.train_loss) else None,
+            "figures": {name: value for name, value in at.figures.items() if math.isfinite(value)},
             "steps": at.step,
             "tokens_seen": at.tokens,
             "wall_seconds": round(self.seconds, 3),
