@@ -12,7 +12,7 @@ from typing import Any
 
 from minigpt.cost import Cost, Work
 from minigpt.errors import unknown
-from minigpt.hardware import Comparison, ComponentPpa, HardwareSpec, Ppa, compare, price
+from minigpt.hardware import ComponentPpa, HardwareSpec, Ppa, Ratio, price, ratio_to_baseline
 from minigpt.hardware.pricing import AREA_FIELDS, ENERGY_FIELDS
 from minigpt.training.record import RunRecord
 
@@ -297,14 +297,14 @@ def _mean_and_std(values: Sequence[float]) -> tuple[float | None, float | None]:
     return mean, statistics.stdev(values) if len(values) > 1 else None
 
 
-def _compared(variant: Variant, base: Variant, what: str, spec: HardwareSpec) -> Comparison:
+def _compared(variant: Variant, base: Variant, what: str, spec: HardwareSpec) -> Ratio:
     a, b = variant.ppa, base.ppa
     figures = {
         "energy": (a.energy_per_token_mj, a.energy_draws_mj, b.energy_per_token_mj, b.energy_draws_mj),
         "latency": (a.decode.calibrated_s, a.latency_draws_s, b.decode.calibrated_s, b.latency_draws_s),
         "area": (a.area_mm2, a.area_draws_mm2, b.area_mm2, b.area_draws_mm2),
     }
-    return compare(*figures[what], spec.confidence)
+    return ratio_to_baseline(*figures[what], spec.confidence)
 
 
 def _ratios(variant: Variant, base: Variant, spec: HardwareSpec) -> Mapping[str, float]:

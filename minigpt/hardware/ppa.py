@@ -151,7 +151,7 @@ def interval(draws: Draws, confidence: float) -> Interval:
 
 
 @dataclasses.dataclass(frozen=True)
-class Comparison:
+class Ratio:
     """One figure of a model over the baseline's, constants drawn once and shared: what a researcher may rely on.
 
     below: share of draws in which the model's figure is the smaller one (rank stability); a tie counts half.
@@ -163,12 +163,12 @@ class Comparison:
     below: float
 
 
-def compare(value: float, draws: Draws, base: float, base_draws: Draws, confidence: float) -> Comparison:
+def ratio_to_baseline(value: float, draws: Draws, base: float, base_draws: Draws, confidence: float) -> Ratio:
     """The ratio of two models' figures on the same machine, drawn with the same constants."""
     ratios = draws / base_draws
     range_ = interval(ratios, confidence)
     below = float(np.mean(ratios < 1) + np.mean(ratios == 1) / 2)
-    return Comparison(ratio=value / base, low=range_.low, high=range_.high, below=below)
+    return Ratio(ratio=value / base, low=range_.low, high=range_.high, below=below)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from minigpt.cost import Work
-from minigpt.hardware import compare, from_plain, load, ppa, price
+from minigpt.hardware import from_plain, load, ppa, price, ratio_to_baseline
 from minigpt.hardware.pricing import ENERGY_FIELDS
 from minigpt.schema import plain
 from tests.hardware.models import LLAMA_2_7B, LLAMA_3_1_8B, consmax, decode_of_weights, gpt, softmax
@@ -148,7 +148,7 @@ def test_intervals_hold_the_value_and_ratios_are_far_better_known():
     base, other = price(spec, SMALL, context=128), price(spec, gpt(3, 64, 4, 500, 128), context=128)
     span = base.energy_interval_mj
     assert span.low < base.energy_per_token_mj < span.high
-    ratio = compare(
+    ratio = ratio_to_baseline(
         other.energy_per_token_mj, other.energy_draws_mj, base.energy_per_token_mj, base.energy_draws_mj, 0.95
     )
     assert ratio.low <= ratio.ratio <= ratio.high
@@ -160,7 +160,7 @@ def test_draws_are_the_same_machine_for_every_model_and_for_every_call():
     spec = load("edge_16nm")
     first, again = price(spec, SMALL, context=32), price(spec, SMALL, context=32)
     np.testing.assert_array_equal(first.energy_draws_mj, again.energy_draws_mj)
-    same = compare(1.0, first.energy_draws_mj, 1.0, again.energy_draws_mj, 0.95)
+    same = ratio_to_baseline(1.0, first.energy_draws_mj, 1.0, again.energy_draws_mj, 0.95)
     assert (same.low, same.high, same.below) == (1, 1, 0.5)
 
 

@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 from torch.utils.flop_counter import FlopCounterMode
 
+from minigpt.components.linear.base import LinearMap
 from minigpt.hardware import load
 from minigpt.hardware.ppa import price
 from minigpt.model import GPT
@@ -28,6 +29,24 @@ def test_ternary_weights_kept_on_chip_take_a_quarter_of_the_memory_of_8_bit_ones
     plain, ternary = (ppa_of(on_chip, linear=linear) for linear in ("linear", "ternary"))
     per_bit = (plain.area.sram_mm2 - ppa_of().area.sram_mm2) / (8 * model.parameter_count())
     assert plain.area.sram_mm2 - ternary.area.sram_mm2 == pytest.approx(per_bit * (8 - 2) * matrices, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("fmt", "bits"), [("int8", 8), ("int4/g32", 4.5), ("nf4/g16", 5), ("ternary", 2), ("packed_ternary", 1.6)]
+)
+def test_a_weight_format_of_every_linear_map_reaches_memory_and_traffic(fmt, bits):
+    on_chip = dataclasses.replace(EDGE, memory=dataclasses.replace(EDGE.memory, weights="sram"))
+    model, matrices = GPT.on_meta(make_spec()), 0
+    native, native_on_chip = (price(spec, model.cost, context=16) for spec in (EDGE, on_chip))
+    for module in model.modules():
+        if isinstance(module, LinearMap):
+            module.weight_format = fmt
+            matrices += module.weight.numel()
+    narrow, narrow_on_chip = (price(spec, model.cost, context=16) for spec in (EDGE, on_chip))
+    saved = (8 - bits) * matrices
+    assert native.energy.dram_weights_mj - narrow.energy.dram_weights_mj == pytest.approx(saved * 8e-9)
+    per_bit = EDGE.all_constants["sram_area"].value * 1e-6 / EDGE.constants.utilisation.value
+    assert native_on_chip.area.sram_mm2 - narrow_on_chip.area.sram_mm2 == pytest.approx(saved * per_bit)
 
 
 @pytest.mark.parametrize("attention", [{"name": "linear"}, {"name": "causal", "softcap": 5.0}])
