@@ -83,6 +83,8 @@ def unknown_key(path: str, key: str, known: typing.Iterable[str]) -> UserError:
 
 def plain(value: Any) -> Any:
     """Turn typed configuration back into dicts, lists and scalars that YAML and JSON hold. Inverse of :func:`typed`."""
+    if value is None or isinstance(value, (str, int, float)):
+        return value
     if hasattr(value, "to_plain"):
         return value.to_plain()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

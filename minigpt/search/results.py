@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 import statistics
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from minigpt.search.points import Point, as_text
 from minigpt.training.record import RunRecord, write_atomically
 
+T = TypeVar("T")
 FILE = "results.yaml"
+_SILENCE_SECONDS = 2.0
 _FIGURES = (
     "val_loss", "best_val_loss", "bits_per_byte", "parameters", "flops_per_token", "state_bytes_per_token", "steps",
     "wall_seconds",
@@ -67,6 +70,16 @@ def write(folder: Path, content: Mapping[str, Any]) -> None:
     dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # the one in C where it is built: studies grow
     text = yaml.dump(dict(content), Dumper=dumper, sort_keys=False, allow_unicode=True, width=120)
     write_atomically(folder / FILE, text)
+
+
+def counted(items: Iterable[T], of: int, what: str) -> Iterator[T]:
+    """The items; every other second a line says how many there have been, so that no long work is silent."""
+    said = time.monotonic()
+    for number, item in enumerate(items):
+        if time.monotonic() - said > _SILENCE_SECONDS:
+            said = time.monotonic()
+            print(f"{number:,} of {of:,} {what}", flush=True)
+        yield item
 
 
 def progress(done: int, of: int, record: RunRecord) -> str:

@@ -6,7 +6,6 @@ Hydra hands over the command line; every point of the grid is composed and check
 from __future__ import annotations
 
 import importlib
-import itertools
 import re
 import sys
 import types
@@ -17,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 from hydra.plugins.sweeper import Sweeper
 
 from minigpt import config
-from minigpt.config import TrainConfig
 from minigpt.errors import UserError
-from minigpt.search.points import Point, at_point, check_all, refuse_single_run_keys, refuse_swept, study_name
+from minigpt.search.grid import Grid
+from minigpt.search.points import Point, check_all, refuse_single_run_keys, refuse_swept, study_name
+from minigpt.search.results import counted
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -74,8 +74,13 @@ class StudySweeper(Sweeper):
         for key in swept:
             if sum(o.key_or_group == key for o in overrides) > 1:
                 raise UserError(f"{key}: given more than once. Say all its values in one place: {key}=1,2,3")
-        axes = [_values(override) for override in overrides]
-        return [self._point(list(combination), swept) for combination in itertools.product(*axes)]
+        grid = Grid(self.hydra_context.config_loader, self.config, overrides)
+        points = []
+        for _, point in counted(grid, len(grid), "points read"):
+            if isinstance(point, UserError):
+                raise point
+            points.append(point)
+        return points
 
     def _overrides(self, arguments: Sequence[str]) -> list[Override]:
         """The params, then the command line; of one key only what the command line says."""
@@ -93,33 +98,9 @@ class StudySweeper(Sweeper):
         ]
         return parser.parse_overrides(texts) + given
 
-    def _point(self, overrides: list[str], swept: Sequence[str]) -> Point:
-        from hydra.core.override_parser.overrides_parser import OverridesParser
-        from omegaconf import open_dict
-
-        parsed = OverridesParser.create().parse_overrides(overrides)
-        here = {o.key_or_group: _plain(o.value()) for o in parsed if o.key_or_group in swept}
-        composed = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
-        with open_dict(composed):
-            del composed["hydra"]
-        try:
-            return Point(here, config.check(composed, TrainConfig))
-        except UserError as error:
-            raise at_point(here, error) from None
-
     def _exploration(self) -> str | None:
         chosen = self.config.hydra.runtime.choices["explorations"]
         return None if chosen in (None, "null") else str(chosen).rsplit("/", 1)[-1]
-
-
-def _values(override: Override) -> list[str]:
-    """An override once per value it stands for, as text Hydra reads back."""
-    key = override.get_key_element()
-    if not override.is_sweep_override():
-        return [override.input_line] if override.input_line else [f"{key}={override.get_value_element_as_str()}"]
-    if not override.is_discrete_sweep():
-        raise UserError(f"{key}: a grid needs values, not an interval. Write {key}=1,2,3 or {key}=range(1,4)")
-    return [f"{key}={value}" for value in override.sweep_string_iterator()]
 
 
 def _in_hydras_words(value: Any) -> str:
@@ -139,17 +120,6 @@ def _element(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return str(value)
-
-
-def _plain(value: Any) -> Any:
-    """A parsed value without Hydra's marks for quotes."""
-    if hasattr(value, "text"):
-        return value.text
-    if isinstance(value, list):
-        return [_plain(each) for each in value]
-    if isinstance(value, dict):
-        return {str(key): _plain(each) for key, each in value.items()}
-    return value
 
 
 def _stand_in_hydras_package() -> None:
