@@ -1,52 +1,12 @@
-"""What a person sees of a run: the model before it, progress during it, the result after it."""
+"""What a person sees of a run: the model before it, the result after it."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from typing import Any
-
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from minigpt.model import GPT
-from minigpt.training.figures import STANDING
 from minigpt.training.record import RunRecord
-
-
-class Display:
-    """A progress bar with loss, tokens per second and time left; where nobody watches, a plain line per validation."""
-
-    def __init__(self, console: Console | None = None):
-        self.console = console or Console(highlight=False, soft_wrap=True)
-        columns = (BarColumn(), TextColumn("{task.percentage:5.1f} %  {task.description}  left"), TimeRemainingColumn())
-        self.bar = Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
-        self.task = self.bar.add_task("", total=1.0)
-
-    def __enter__(self) -> Display:
-        self.bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.stop()
-
-    def say(self, text: str) -> None:
-        self.console.print(text, markup=False)
-
-    def logged(self, metrics: Mapping[str, Any], fraction: float) -> None:
-        own = "".join(f"  {name} {value:.3g}" for name, value in metrics.items() if name not in STANDING)
-        description = f"step {metrics['step']}  loss {metrics['train_loss']:.3f}{own}"
-        description += f"  {metrics['tokens_per_second']:,.0f} tokens/s"
-        self.bar.update(self.task, completed=fraction, description=description)
-
-    def validated(self, metrics: Mapping[str, Any], fraction: float, best: bool) -> None:
-        seconds = metrics["seconds"]
-        left = seconds * (1 - fraction) / fraction if fraction else math.nan
-        self.say(
-            f"step {metrics['step']:>6}  val loss {metrics['val_loss']:.4f}{'*' if best else ' '} "
-            f"{metrics['bits_per_byte']:.3f} bits/byte  {seconds:.0f} s, {left:.0f} s left"
-        )
 
 
 def describe(model: GPT, console: Console | None = None) -> None:

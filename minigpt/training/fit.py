@@ -9,7 +9,7 @@ import dataclasses
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +23,22 @@ from minigpt.model import GPT, resolve
 from minigpt.schema import plain
 from minigpt.training.budget import Budget
 from minigpt.training.companions import check_task
-from minigpt.training.display import Display, describe
+from minigpt.training.display import describe
+from minigpt.training.hooks.base import Hook
+from minigpt.training.hooks.display import Display
+from minigpt.training.hooks.metrics_file import MetricsFile
+from minigpt.training.hooks.trackers import Tracking
 from minigpt.training.interruption import Interruption
 from minigpt.training.record import RunRecord, provenance, read_run, write_atomically
 from minigpt.training.state import SavedState, last_checkpoint, load_state
 from minigpt.training.trainer import Trainer, over
 
 
-def fit(run: TrainConfig, *, overrides: Mapping[str, Any] | None = None) -> RunRecord:
+def fit(run: TrainConfig, *, overrides: Mapping[str, Any] | None = None, hooks: Sequence[Hook] = ()) -> RunRecord:
     """Train what ``run`` describes, or go on with the run that ``run.resume`` names, and return its record.
 
-    overrides: what a sweep set for this run, remembered in the record. A run that diverges, runs out of memory or is
+    overrides: what a sweep set for this run, remembered in the record. hooks: what else watches the run, beside
+    metrics.jsonl, the tracker and the display. A run that diverges, runs out of memory or is
     interrupted returns with that status; an exception is recorded as ``failed`` and raised again.
     Raises UserError, before anything is written, for a configuration that cannot be trained or a folder that is taken.
     """
@@ -64,13 +69,10 @@ def fit(run: TrainConfig, *, overrides: Mapping[str, Any] | None = None) -> RunR
     describe(plan)
     seed_everything(run.seed)
     try:
-        with Interruption() as interruption, Display() as display:
-            trainer = Trainer(run, plan.spec, dataset, precision, record, checkpoint, state)
-            display.say(f"{run.data.name}, {precision.name} on {device}, in {folder}")
-            try:
-                outcome = trainer.run(interruption, display)
-            finally:
-                trainer.close()
+        with Interruption() as interruption:
+            watching = (MetricsFile(), Tracking(run.logger.name), Display(), *hooks)
+            trainer = Trainer(run, plan.spec, dataset, precision, record, checkpoint, state, watching)
+            outcome = trainer.run(interruption)
         return trainer.record.updated(status=outcome.status, reason=outcome.reason, **trainer.results())
     except BaseException as error:
         return close_failed(folder, error)

@@ -49,14 +49,14 @@ class Standing:
 
 @dataclasses.dataclass(frozen=True)
 class SavedState:
-    """The contents of ``state.pt``. metrics_bytes: how much of metrics.jsonl was written by then."""
+    """The contents of ``state.pt``. hooks: by the name of its class, what each needs to go on."""
 
     standing: Standing
     optimizer: list[dict[str, Any]]
     scaler: Mapping[str, Any]
     random: Mapping[str, Any]
     dataset_hash: str
-    metrics_bytes: int
+    hooks: Mapping[str, Any]
 
     def write(self, file: Path) -> None:
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}

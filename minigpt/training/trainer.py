@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -18,15 +20,13 @@ from minigpt.model import GPT, ModelSpec
 from minigpt.model.checkpoint import load_weights, save_checkpoint
 from minigpt.training.budget import Budget
 from minigpt.training.companions import Frozen
-from minigpt.training.display import Display
-from minigpt.training.evaluate import validate
+from minigpt.training.evaluate import Validation, validate
 from minigpt.training.figures import Window, named
+from minigpt.training.hooks.base import Hook
 from minigpt.training.interruption import Interruption
-from minigpt.training.metrics import MetricsFile
 from minigpt.training.record import RunRecord
 from minigpt.training.state import STATE, SavedState, Standing
 from minigpt.training.tasks.base import Task
-from minigpt.training.trackers import GuardedTracker
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Outcome:
 class Trainer:
     """One run in memory: the model, what moves it, and where it stands. ``run`` takes it to its end.
 
-    checkpoint, state: where to go on from; None starts at step 0.
+    checkpoint, state: where to go on from; None starts at step 0. hooks: told of everything, in this order.
     """
 
     def __init__(
@@ -52,6 +52,7 @@ class Trainer:
         record: RunRecord,
         checkpoint: Path | None = None,
         state: SavedState | None = None,
+        hooks: Sequence[Hook] = (),
     ):
         self.config, self.options = config, config.training
         self.dataset, self.precision, self.device = dataset, precision, precision.device
@@ -74,20 +75,36 @@ class Trainer:
         self.model.return_also(self.task.needs)
         self.scaler = precision.scaler()
 
+        self.hooks = {type(hook).__name__: hook for hook in hooks}
         self.at = Standing()
         if checkpoint is not None and state is not None:
             self._restore(checkpoint, state)
         self.window = Window(self.device, self.at.window)
         self.grad_norm: torch.Tensor | None = None
-        self.metrics = MetricsFile(self.folder, keep=state.metrics_bytes if state is not None else 0)
-        self.tracker = GuardedTracker(config, self.folder, self.at.step)
+        self.optimizer.train()
+        self._settled = False
+        self.outcome: Outcome | None = None
+        self.stopped = ""  # why a hook wants the run to end
         self.unsaved = False  # whether anything has happened since the last checkpoint
         self.clock = time.monotonic()
 
-    def run(self, interruption: Interruption, display: Display) -> Outcome:
+    def run(self, interruption: Interruption) -> Outcome:
         """Train until the budget is spent, patience is lost, the loss diverges, or somebody interrupts."""
-        self.interruption, self.display = interruption, display
-        interval = self.options.eval_interval
+        self.interruption, self.outcome = interruption, None
+        with contextlib.ExitStack() as ends:
+            for hook in self.hooks.values():
+                ends.callback(lambda hook: hook.end(self, self.outcome), hook)
+                hook.begin(self)
+            self.outcome = self.loop()
+        return self.outcome
+
+    def stop(self, reason: str) -> None:
+        """Complete the run early, after a last validation: for hooks."""
+        self.stopped = reason
+
+    def loop(self) -> Outcome:
+        """The way to the end: validate and save when it is time, stop when it is over, otherwise take a step."""
+        interruption, interval = self.interruption, self.options.eval_interval
         save_interval = self.options.checkpoint_interval or interval
         while True:
             end = self.is_over()
@@ -108,7 +125,7 @@ class Trainer:
 
     def is_over(self) -> str:
         """Why there is nothing more to do, or nothing."""
-        return over(self.at, self.config, self.budget, self.seconds)
+        return self.stopped or over(self.at, self.config, self.budget, self.seconds)
 
     def step(self) -> None:
         """One update of the parameters, from ``gradient_accumulation`` micro-batches."""
@@ -131,6 +148,8 @@ class Trainer:
         self.at.step += 1
         self.at.window_steps += 1
         self._count_training(time.monotonic() - began)
+        for hook in self.hooks.values():
+            hook.stepped(self)
 
     def backward(self, micro_batch: int) -> torch.Tensor:
         """Add one micro-batch's share to the gradients, and what it measured to the window.
@@ -173,68 +192,74 @@ class Trainer:
         self.at.train_loss, self.at.figures, self.grad_norm = loss, figures, None
         self.at.window_steps, self.at.window_tokens, self.at.window_seconds = 0, 0, 0.0
         self.window.clear()
-        self.metrics.write(line)
-        self.tracker.log(line, self.at.step)
-        self.display.logged(line, self.budget.fraction(self.at.step, self.seconds))
+        for hook in self.hooks.values():
+            hook.logged(self, line)
         return self._diverged("training", loss)
 
     def evaluate(self) -> str:
         """Validate, remember, keep the best; returns why the run has diverged, or nothing. Can be interrupted."""
         give_up = lambda: bool(self.interruption.requested)  # noqa: E731
-        found = validate(self.model, self.dataset, self.options.batch_size, self.block_size, self.precision, give_up)
-        if found is None:
-            return ""
-        line = {
-            "step": self.at.step,
-            "tokens": self.at.tokens,
-            "seconds": round(self.seconds, 3),
-            "val_loss": found.loss,
-            "bits_per_byte": found.bits_per_byte,
-        }
-        self.metrics.write(line)
-        self.tracker.log(line, self.at.step)
-        if diverged := self._diverged("validation", found.loss):
-            return diverged
-        best = found.loss < self.at.best_val_loss
-        self.unsaved = True
-        self.at.evaluated_at = self.at.step
-        self.at.val_loss, self.at.bits_per_byte = found.loss, found.bits_per_byte
+        sizes = (self.options.batch_size, self.block_size)
+        with self.settled():
+            found = validate(self.model, self.dataset, *sizes, self.precision, give_up)
+            if found is None:
+                return ""
+            line = {
+                "step": self.at.step,
+                "tokens": self.at.tokens,
+                "seconds": round(self.seconds, 3),
+                "val_loss": found.loss,
+                "bits_per_byte": found.bits_per_byte,
+            }
+            diverged = self._diverged("validation", found.loss)
+            best = not diverged and self._remember(found)
+            for hook in self.hooks.values():
+                hook.validated(self, line, best)
+            if best:
+                self.save("best")
+        return diverged
+
+    def _remember(self, found: Validation) -> bool:
+        """Take a validation into the standing; returns whether it is the best so far."""
+        at, best = self.at, found.loss < self.at.best_val_loss
+        at.evaluated_at, at.val_loss, at.bits_per_byte = at.step, found.loss, found.bits_per_byte
         if best:
-            self.at.best_val_loss, self.at.best_step = found.loss, self.at.step
-        if found.loss < self.at.patience_loss - self.options.min_delta:
-            self.at.patience_loss, self.at.without_improvement = found.loss, 0
+            at.best_val_loss, at.best_step = found.loss, at.step
+        if found.loss < at.patience_loss - self.options.min_delta:
+            at.patience_loss, at.without_improvement = found.loss, 0
         else:
-            self.at.without_improvement += 1
-        self.display.validated(line, self.budget.fraction(self.at.step, self.seconds), best)
-        if best:
-            self.save("best")
-        return ""
+            at.without_improvement += 1
+        self.unsaved = True
+        return best
 
     def save(self, name: Literal["last", "best"]) -> None:
         """Replace a checkpoint. ``last`` holds all it takes to go on; ``best`` is for using the model."""
         meta = {"step": self.at.step, "tokens": self.at.tokens, "val_loss": self.at.val_loss, "run": self.folder.name}
-        extra = {}
-        if name == "last":
-            self.at.window = self.window.stored()
-            state = SavedState(
-                dataclasses.replace(self.at, seconds=self.seconds),
-                self.optimizer.state_dict(),
-                self.scaler.state_dict(),
-                random_state(self.device),
-                self.dataset.hash,
-                self.metrics.size(),
+        with self.settled():
+            save_checkpoint(
+                self.folder / "checkpoint" / name,
+                self.model,
+                tokenizer=self.dataset.tokenizer.to_json(),
+                meta=meta,
+                plugins=self.config.plugins,
+                extra={STATE: self.state().write} if name == "last" else {},
             )
-            extra = {STATE: state.write}
-        save_checkpoint(
-            self.folder / "checkpoint" / name,
-            self.model,
-            tokenizer=self.dataset.tokenizer.to_json(),
-            meta=meta,
-            plugins=self.config.plugins,
-            extra=extra,
+            if name == "last":
+                self.record, self.unsaved = self.record.updated(**self.results()), False
+            for hook in self.hooks.values():
+                hook.saved(self, name)
+
+    def state(self) -> SavedState:
+        """All it takes to go on from here exactly."""
+        self.at.window = self.window.stored()
+        return SavedState(
+            dataclasses.replace(self.at, seconds=self.seconds),
+            self.optimizer.state_dict(),
+            self.scaler.state_dict(),
+            random_state(self.device),
+            self.dataset.hash,
+            {name: kept for name, hook in self.hooks.items() if (kept := hook.state()) is not None},
         )
-        if name == "last":
-            self.record, self.unsaved = self.record.updated(**self.results()), False
 
     def results(self) -> dict:
         """Where the run stands, as fields of its record."""
@@ -253,9 +278,23 @@ class Trainer:
             "peak_memory_bytes": peak_memory(self.device),
         }
 
-    def close(self) -> None:
-        self.metrics.close()
-        self.tracker.close(self.results())
+    @contextlib.contextmanager
+    def settled(self) -> Iterator[None]:
+        """With the weights as they are meant to be used: some optimizers train others. May be entered once more."""
+        outermost, self._settled = not self._settled, True
+        if outermost:
+            self.optimizer.eval()
+        try:
+            yield
+        finally:
+            if outermost:
+                self.optimizer.train()
+                self._settled = False
+
+    @property
+    def fraction(self) -> float:
+        """Of the budget, spent by now."""
+        return self.budget.fraction(self.at.step, self.seconds)
 
     @property
     def seconds(self) -> float:
@@ -282,6 +321,9 @@ class Trainer:
         self.scaler.load_state_dict(dict(state.scaler))
         self.at = dataclasses.replace(state.standing)
         set_random_state(state.random, self.device)
+        for name, hook in self.hooks.items():
+            if name in state.hooks:
+                hook.restore(state.hooks[name])
 
 
 def over(at: Standing, config: TrainConfig, budget: Budget, seconds: float) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 
 import pytest
 
-from minigpt.training import trackers
 from minigpt.training.fit import fit
+from minigpt.training.hooks import trackers
+from minigpt.training.hooks.base import Hook
+from tests.training.test_resume import stored
 
 
 def test_tensorboard_has_every_metric_by_name(configure):
@@ -26,6 +29,31 @@ def test_wandb_works_offline_without_an_account(configure, monkeypatch):
     folder = fit(configure(logger={"name": "wandb"})).folder
     assert list(folder.glob("wandb/offline-run-*/run-*.wandb"))
     assert time.monotonic() - began < 30
+
+
+def test_a_resumed_run_goes_on_in_the_same_wandb_run(configure):
+    folder = fit(configure(logger={"name": "wandb"}, training={"max_steps": 10})).folder
+    fit(stored(folder, max_steps=20))
+    files = list(folder.glob("wandb/offline-run-*/run-*.wandb"))
+    assert len(files) == 2
+    assert {file.name for file in files} == {f"run-{(folder / 'wandb.id').read_text()}.wandb"}
+
+
+@pytest.mark.parametrize("status", ["completed", "failed"])
+def test_a_tracker_is_told_how_the_run_ended(configure, monkeypatch, status):
+    closed = []
+    monkeypatch.setattr(trackers.TensorBoard, "close", lambda self, summary, well: closed.append((well, summary)))
+
+    class Breaks(Hook):
+        def stepped(self, run):
+            if status == "failed" and run.at.step == 7:
+                raise ZeroDivisionError
+
+    with contextlib.suppress(ZeroDivisionError):
+        fit(configure(logger={"name": "tensorboard"}), hooks=[Breaks()])
+    [(well, summary)] = closed
+    assert well == (status == "completed")
+    assert summary["steps"] == (20 if well else 7)
 
 
 @pytest.mark.parametrize("method", ["__init__", "log", "close"])

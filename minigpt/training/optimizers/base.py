@@ -45,6 +45,13 @@ class Optimizer:
         for group in self.groups:
             group["lr"] = factor * group["base_lr"]
 
+    def train(self) -> None:
+        """Told before training and after every :meth:`eval`: the weights are now to be trained."""
+
+    def eval(self) -> None:
+        """Told before a validation and a save: a method that trains other weights than it answers with, such as a
+        schedule-free one or an average, puts in those that are meant to be used."""
+
     def unscale(self, scaler: torch.amp.GradScaler) -> None:
         """Divide gradients by the loss scale, so that they can be clipped."""
         for part in self.parts:

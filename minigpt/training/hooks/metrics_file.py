@@ -1,0 +1,55 @@
+"""``metrics.jsonl``: one line per log or validation, every value by name."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from minigpt.training.hooks.base import Hook
+from minigpt.training.metrics import METRICS
+
+if TYPE_CHECKING:
+    from minigpt.training.trainer import Outcome, Trainer
+
+
+class MetricsFile(Hook):
+    """Appends lines to ``metrics.jsonl``. A line holds what was measured then: a missing name was not measured,
+    null is no finite number.
+
+    step, tokens, seconds stand in every line; train_loss (mean since the last such line), lr, grad_norm and
+    tokens_per_second in a log line, and what task and model measure; val_loss, bits_per_byte in a validation's.
+    """
+
+    def __init__(self) -> None:
+        self.keep = 0  # bytes of what is there; what came after is of a future that a resumed run lives again
+
+    def begin(self, run: Trainer) -> None:
+        self.stream = (run.folder / METRICS).open("ab")
+        if self.stream.tell() > self.keep:
+            self.stream.truncate(self.keep)
+            self.stream.seek(0, os.SEEK_END)
+
+    def logged(self, run: Trainer, line: Mapping[str, Any]) -> None:
+        self.write(line)
+
+    def validated(self, run: Trainer, line: Mapping[str, Any], best: bool) -> None:
+        self.write(line)
+
+    def write(self, values: Mapping[str, Any]) -> None:
+        finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+        self.stream.write((json.dumps(finite) + "\n").encode())
+        self.stream.flush()
+
+    def end(self, run: Trainer, outcome: Outcome | None) -> None:
+        self.stream.close()
+
+    def state(self) -> int:
+        """Bytes written, all of them on the disk when this returns."""
+        os.fsync(self.stream.fileno())
+        return self.stream.tell()
+
+    def restore(self, state: int) -> None:
+        self.keep = state
