@@ -88,8 +88,9 @@ class Matmul:
     useful: multiply-accumulates that count, when masks make it fewer than repeat m k n (causal attention).
     weight_format: the format of the k x n operand when it is a weight, see :mod:`minigpt.formats` ("native": the
     machine's own; "int4/g128"; "ternary": a multiply-accumulate is an add); None when both operands are activations.
-    right_bits, result_bits: width of an element of the k x n operand or of the result where it belongs to a cache or
-    state; None: a weight, or an activation of the machine's width.
+    left_bits: width that the m x k operand was rounded to, as whole numbers. right_bits, result_bits: width of an
+    element of the k x n operand or of the result where it belongs to a cache or state. None: a weight, or an activation
+    of the machine's width.
     """
 
     m: int
@@ -98,6 +99,7 @@ class Matmul:
     repeat: int = 1
     useful: int | None = None
     weight_format: str | None = "native"
+    left_bits: int | None = None
     right_bits: int | None = None
     result_bits: int | None = None
 

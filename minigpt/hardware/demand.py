@@ -62,7 +62,7 @@ def demand(cost: Cost, spec: HardwareSpec) -> Demand:
     filled = (weight_bits if spec.memory.weights == "dram" else 0) + (cache_bits if spec.memory.cache == "dram" else 0)
     macs: dict[str, float] = {}
     for m in cost.matmuls:
-        kind = products.product(m.weight_format or "native", spec)
+        kind = products.product(m, spec)
         macs[kind] = macs.get(kind, 0) + m.repeat * m.m * m.k * m.n * done_share(m, spec)
     return Demand(
         macs=macs,
@@ -122,14 +122,14 @@ def systolic_cycles(m: int, k: int, n: int, rows: int, columns: int) -> int:
 def array_seconds(m: Matmul, spec: HardwareSpec) -> float:
     """Time of the products alone: systolic cycles, tiles dealt out to all arrays, or FLOPs over the peak."""
     engine = spec.matrix
-    done = done_share(m, spec)
+    done, rate = done_share(m, spec), products.rate(products.product(m, spec), spec)
     if m.repeat * m.m * m.k * m.n == 0:
         return 0.0
     if engine.peak_tflops is not None:
-        return m.repeat * m.m * m.k * m.n * done / spec.macs_per_s
+        return m.repeat * m.m * m.k * m.n * done / (rate * spec.macs_per_s)
     tiles = m.repeat * math.ceil(m.m / engine.rows) * math.ceil(m.n / engine.columns)
     tiles_each = math.ceil(tiles * done / engine.count)
-    return (tiles_each * (engine.rows + engine.columns + m.k - 2) - 1) / spec.clock_hz
+    return (tiles_each * (engine.rows + engine.columns + m.k - 2) - 1) / (rate * spec.clock_hz)
 
 
 def activation_bytes(cost: Cost, spec: HardwareSpec) -> ActivationBytes:
@@ -153,7 +153,7 @@ def _operand_bits(m: Matmul, spec: HardwareSpec) -> float:
     """SRAM traffic of a product in tiles of rows x columns: an operand once per tile of the other, the result once."""
     activation = spec.memory.activation_bits
     width = products.stored_bits(m.weight_format, spec) if m.weight_format else m.right_bits or activation
-    left = m.m * m.k * math.ceil(m.n / spec.matrix.columns) * activation
+    left = m.m * m.k * math.ceil(m.n / spec.matrix.columns) * min(m.left_bits or activation, activation)
     right = m.k * m.n * math.ceil(m.m / spec.matrix.rows) * width
     result = m.m * m.n * (m.result_bits or activation)
     return m.repeat * done_share(m, spec) * (left + right + result)

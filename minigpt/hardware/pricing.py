@@ -120,14 +120,16 @@ def energy(c: Demand, spec: HardwareSpec, seconds: Number, chip_mm2: Number, val
 
 
 def mac_pj(product: str, spec: HardwareSpec, values: Mapping[str, Number]) -> Number:
-    """Energy of one multiply-accumulate of a product (see products.py): an addition, or a multiplication whose energy
-    goes with the widths of both operands, and an addition.
+    """Energy of one multiply-accumulate of a product (see products.py): an addition, or a multiplication and an
+    addition. With the other operand as wide as it is, a multiplier's energy goes with the width of the narrower one.
     """
     if product == "add":
         return values["accumulate"]
     if product == "native":
         return values["multiply"] + values["accumulate"]
-    narrower = (integer_bits(product) or 0) / bits(spec.matrix.arithmetic)
+    if integer_bits(spec.matrix.arithmetic) is None:
+        return values[f"multiply_{product}"] + values["accumulate_int32"]
+    narrower = bits(product) / bits(spec.matrix.arithmetic)
     return values["multiply"] * narrower * values["width_rule"] + values["accumulate"]
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,8 +30,7 @@ class MatrixEngine:
     both set how often an operand is read from SRAM. count: arrays that share the work. peak_tflops: None times the
     systolic array cycle by cycle; a number is a roofline (GPUs). skips_masked: masked (query, key) tiles are not
     computed; otherwise every product of a causal attention costs in full. products: what it multiplies beside its own
-    arithmetic, at the same rate and less energy: ``add`` (weights of -1, 0, 1), or ``int<bits>`` narrower than an
-    integer arithmetic; see products.py.
+    arithmetic, and how many in the time of one: ``add`` (weights of -1, 0, 1), ``int<bits>``; see products.py.
     """
 
     rows: PositiveInt
@@ -39,10 +40,10 @@ class MatrixEngine:
     arithmetic: Format
     accumulator: Accumulator
     skips_masked: bool = True
-    products: tuple[str, ...] = ()
+    products: Mapping[str, PositiveFloat] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
-        widest = technology.integer_bits(self.arithmetic) or 0
+        widest = technology.integer_bits(self.arithmetic) or 17
         choices = ["add", *(f"int{bits}" for bits in range(2, widest))]
         for product in self.products:
             if product not in choices:
@@ -188,18 +189,36 @@ class HardwareSpec:
                 value=0.4, low=0.2, high=0.8, unit="-", source="fitted to ConSmax, ICCAD 2024", verified=False
             ),
         }  # fmt: skip
-        if any(product != "add" for product in matrix.products):
-            found["width_rule"] = technology.width_rule()
+        found |= self._product_constants()
         chip = {name: getattr(self.constants, name) for name in self.constants.__dataclass_fields__}
         return found | {name: constant for name, constant in chip.items() if constant is not None}
 
+    def _product_constants(self) -> dict[str, Constant]:
+        """Energies of the whole-number products beside the native one, see pricing.mac_pj."""
+        whole = [product for product in self.matrix.products if product != "add"]
+        if not whole:
+            return {}
+        if technology.integer_bits(self.matrix.arithmetic) is not None:
+            return {"width_rule": technology.width_rule()}
+        found = {f"multiply_{name}": technology.operation_pj("multiply", name, self.node_nm) for name in whole}
+        return found | {"accumulate_int32": technology.operation_pj("add", "int32", self.node_nm)}
+
     def _mac_area(self) -> Constant:
-        """A multiply-accumulate with a multiplier for each narrower product beside its own."""
-        area = technology.mac_um2(self.matrix.arithmetic, self.matrix.accumulator, self.node_nm)
-        multiplier = technology.multiply_um2(self.matrix.arithmetic, self.node_nm)
-        for product in self.matrix.products:
-            if bits := technology.integer_bits(product):
-                area = area.plus(multiplier.times(bits / technology.bits(self.matrix.arithmetic)))
+        """A multiply-accumulate with what the products beside it need: multipliers of their own, and accumulators for
+        those beyond one at a time.
+        """
+        arithmetic, accumulator, node = self.matrix.arithmetic, self.matrix.accumulator, self.node_nm
+        area = technology.mac_um2(arithmetic, accumulator, node)
+        for product, rate in self.matrix.products.items():
+            if rate > 1:
+                area = area.plus(technology.add_um2(accumulator, node).times(rate - 1))
+            if product == "add":
+                continue
+            multiplier = technology.multiply_um2(product, node)
+            if technology.integer_bits(arithmetic) is not None:  # the other operand stays as wide as it is
+                narrower = technology.bits(product) / technology.bits(arithmetic)
+                multiplier = technology.multiply_um2(arithmetic, node).times(narrower)
+            area = area.plus(multiplier.times(rate))
         return area
 
     def _lut_read(self) -> Constant:

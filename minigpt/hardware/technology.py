@@ -11,12 +11,12 @@ from minigpt.hardware import tables
 from minigpt.hardware.constants import Constant, within
 
 OLD, NEW = 45.0, 7.0  # nodes (nm) of the two energy tables
-FORMAT_BITS = {"int4": 4, "int8": 8, "int16": 16, "int32": 32, "fp16": 16, "bf16": 16, "fp32": 32}
+FORMAT_BITS = {"fp16": 16, "bf16": 16, "fp32": 32}
 
 
 def bits(fmt: str) -> int:
     """Width of a number format."""
-    return FORMAT_BITS[fmt]
+    return integer_bits(fmt) or FORMAT_BITS[fmt]
 
 
 def integer_bits(name: str) -> int | None:

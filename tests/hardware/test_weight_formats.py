@@ -9,7 +9,8 @@ import pytest
 from minigpt.cost import Cost, Matmul
 from minigpt.errors import UserError
 from minigpt.hardware import load, ppa
-from minigpt.hardware.products import product
+from minigpt.hardware.demand import array_seconds, demand
+from minigpt.hardware.products import EXPANSION, product
 from minigpt.hardware.spec import from_plain
 from minigpt.schema import plain
 from tests.hardware.models import LLAMA_2_7B
@@ -19,31 +20,32 @@ WEIGHTS = 131_072
 EDGE, A100 = load("edge_16nm"), load("a100_80g")
 
 
-def with_products(spec, *products):
+def with_products(spec, **products):
     return dataclasses.replace(spec, matrix=dataclasses.replace(spec.matrix, products=products))
 
 
 BARE = with_products(EDGE)
-WITH_INT4 = with_products(EDGE, "int4")
+WITH_INT4 = with_products(EDGE, int4=1)
 
 
-def linear(fmt, rows=1, k=K, n=N):
+def linear(fmt, rows=1, k=K, n=N, left_bits=None):
     held = {fmt: k * n}
     narrow = {} if fmt == "native" else held
-    return Cost(params=k * n, narrow_params=narrow, weights_read=held, matmuls=(Matmul(rows, k, n, weight_format=fmt),))
+    matmuls = (Matmul(rows, k, n, weight_format=fmt, left_bits=left_bits),)
+    return Cost(params=k * n, narrow_params=narrow, weights_read=held, matmuls=matmuls)
 
 
-def priced(fmt, spec, rows=1):
-    tree = Cost(parts={"linear": linear(fmt, rows)})
+def priced(fmt, spec, rows=1, left_bits=None):
+    tree = Cost(parts={"linear": linear(fmt, rows, left_bits=left_bits)})
     return ppa(spec, prefill=tree, decode=tree)
 
 
-def dequantising(found):
-    return next((dict(c.ops) for c in found.components if c.path == "linear.dequantise"), {})
+def expanding(found):
+    return next((dict(c.ops) for c in found.components if c.path == f"linear.{EXPANSION}"), {})
 
 
 @pytest.mark.parametrize(
-    ("fmt", "spec", "kind", "expanding"),
+    ("fmt", "spec", "kind", "ops"),
     [
         ("int8", EDGE, "native", {}),
         ("int8", A100, "native", {"round": WEIGHTS}),  # to bf16
@@ -66,15 +68,47 @@ def dequantising(found):
         ("native", A100, "native", {}),
     ],
 )
-def test_a_machine_multiplies_what_it_can_and_expands_the_rest(fmt, spec, kind, expanding):
-    assert product(fmt, spec) == kind
-    assert dequantising(priced(fmt, spec)) == expanding
+def test_a_machine_multiplies_what_it_can_and_expands_the_rest(fmt, spec, kind, ops):
+    assert product(Matmul(1, K, N, weight_format=fmt), spec) == kind
+    assert expanding(priced(fmt, spec)) == ops
+
+
+@pytest.mark.parametrize(
+    ("fmt", "left_bits", "kind", "ops"),
+    [
+        ("int8", 8, "int8", {}),
+        ("int8", 9, "native", {"round": WEIGHTS}),
+        ("int4", 8, "int8", {}),
+        ("int4/g128", 4, "int4", {"mul": 4 * N, "add": 3 * N}),
+        ("ternary", 8, "int8", {}),
+        ("packed_ternary", 8, "int8", {"mul": WEIGHTS}),
+        ("nf4", 8, "native", {"lut": WEIGHTS}),
+        ("native", 8, "native", {}),
+    ],
+)
+def test_beside_floating_point_a_whole_number_product_needs_activations_rounded_too(fmt, left_bits, kind, ops):
+    assert product(Matmul(1, K, N, weight_format=fmt, left_bits=left_bits), A100) == kind
+    assert expanding(priced(fmt, A100, left_bits=left_bits)) == ops
+
+
+def test_a_product_of_its_own_has_its_own_energy_and_rate():
+    """int8 on an A100: 0.07 and 0.03 pJ at 7 nm, 624 instead of 312 TOPS; activations of 8 bits on chip."""
+    spent = {bits: priced("int8", A100, rows=4096, left_bits=bits) for bits in (8, None)}
+    assert spent[8].energy.arithmetic_mj == pytest.approx(4096 * WEIGHTS * 0.10e-9)
+    assert spent[None].energy.arithmetic_mj == pytest.approx(4096 * WEIGHTS * 0.59e-9)
+    product = Matmul(4096, K, N, weight_format="int8")
+    half = dataclasses.replace(product, left_bits=8)
+    assert array_seconds(product, A100) == 2 * array_seconds(half, A100) == pytest.approx(4096 * WEIGHTS / 156e12)
+    one, two = (array_seconds(Matmul(64, K, N, weight_format="ternary"), with_products(EDGE, add=r)) for r in (1, 2))
+    assert one == 2 * two
+    on_chip = [demand(Cost(matmuls=(m,)), A100).sram_bits for m in (product, half)]
+    assert on_chip[0] - on_chip[1] == 4096 * K * (N // 128) * 8
 
 
 def test_weights_are_expanded_each_time_a_tile_of_them_enters_the_array():
     rows = 2 * A100.matrix.rows + 1
-    assert dequantising(priced("int4/g128", A100, rows)) == {"round": 3 * WEIGHTS, "mul": 3 * WEIGHTS}
-    assert dequantising(priced("int4/g128", EDGE, 10)) == {"mul": 40 * N, "add": 30 * N}
+    assert expanding(priced("int4/g128", A100, rows)) == {"round": 3 * WEIGHTS, "mul": 3 * WEIGHTS}
+    assert expanding(priced("int4/g128", EDGE, 10)) == {"mul": 40 * N, "add": 30 * N}
 
 
 @pytest.mark.parametrize(
@@ -136,12 +170,16 @@ def test_expanding_seven_billion_weights_hides_behind_reading_them_or_not():
 def test_looked_up_rows_are_expanded_one_by_one():
     table = Cost(weights_read={"int4/g32": 64}, activations=64)
     found = ppa(EDGE, prefill=table, decode=table)
-    assert {c.path: dict(c.ops) for c in found.components} == {"": {}, "dequantise": {"mul": 64}}
+    assert {c.path: dict(c.ops) for c in found.components} == {"": {}, EXPANSION: {"mul": 64}}
 
 
 def test_a_narrower_product_takes_a_multiplier_of_its_own():
     multiplier = EDGE.all_constants["mac_area"]
     assert WITH_INT4.all_constants["mac_area"].value - multiplier.value == pytest.approx(447 * 0.19 / 2)  # um2 at 16 nm
+    twice = with_products(EDGE, int4=2).all_constants["mac_area"].value
+    assert twice - multiplier.value == pytest.approx((447 + 181) * 0.19)  # and a second accumulator
+    areas = [s.all_constants["mac_area"].value for s in (with_products(A100), with_products(A100, int8=1))]
+    assert areas[1] - areas[0] == pytest.approx(447 * 0.059)  # um2 at 7 nm
     assert BARE.all_constants["mac_area"] == multiplier
 
 
@@ -150,8 +188,8 @@ def test_only_a_narrower_product_rests_on_the_rule_of_widths():
     assert "width_rule" not in EDGE.all_constants
 
 
-@pytest.mark.parametrize(("machine", "wrong"), [("edge_16nm", "int8"), ("edge_16nm", "ternary"), ("a100_80g", "int4")])
+@pytest.mark.parametrize(("machine", "wrong"), [("edge_16nm", "int8"), ("edge_16nm", "ternary"), ("a100_80g", "fp8")])
 def test_a_product_nobody_can_price_is_refused(machine, wrong):
     node = plain(load(machine))
     with pytest.raises(UserError, match=rf"matrix.products: no product beside \w+ is '{wrong}'.*\n.*choices: add"):
-        from_plain(node | {"matrix": node["matrix"] | {"products": [wrong]}})
+        from_plain(node | {"matrix": node["matrix"] | {"products": {wrong: 1}}})

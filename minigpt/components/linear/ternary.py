@@ -49,7 +49,8 @@ class TernaryLinear(LinearMap):
         # per element: |x|, max, x * scale, round; per row: 1 / max; per output: undo both scales
         per_row = {"abs": n_in, "max": n_in, "round": n_in, "mul": n_in + n_out, "recip": 1}
         quantising = {op: rows * count for op, count in per_row.items()}
-        return dataclasses.replace(cost, ops={**cost.ops, **quantising}, reductions=1, passes=2)
+        products = tuple(dataclasses.replace(m, left_bits=self.activation_bits) for m in cost.matmuls)
+        return dataclasses.replace(cost, matmuls=products, ops={**cost.ops, **quantising}, reductions=1, passes=2)
 
 
 def ternary(weight: Tensor) -> Tensor:
