@@ -72,8 +72,13 @@ def choose_precision(wanted: Literal["auto", "fp32", "bf16", "fp16"], device: to
         return Precision(wanted, device)
     if device.type == "cuda":
         return Precision("bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16", device)
-    pays = device.type == "cpu" and d_model >= BF16_PAYS_FROM and torch.cpu._is_avx512_bf16_supported()
+    pays = device.type == "cpu" and d_model >= BF16_PAYS_FROM and multiplies_bf16(device)
     return Precision("bf16" if pays else "fp32", device)
+
+
+def multiplies_bf16(device: torch.device) -> bool:
+    """Whether bf16 products are the faster ones: everywhere but on CPUs without units for them."""
+    return device.type != "cpu" or torch.cpu._is_avx512_bf16_supported()
 
 
 def set_up(device: torch.device, threads: int | None) -> None:

@@ -145,8 +145,12 @@ class GPT(nn.Module):
         return Initialiser(None, 0, self.spec.n_layer, fill=False).walk(self)
 
     def parameter_count(self) -> int:
-        """Learned numbers; a tied head counts once."""
+        """Numbers it holds; a tied head counts once."""
         return sum(p.numel() for p in self.parameters())
+
+    def trainable_count(self) -> int:
+        """Those of them that training moves."""
+        return sum(p.numel() for p in self.parameters() if p.requires_grad)
 
     def _span(self, tokens: Tensor, state: DecodingState | None) -> Span:
         start = 0 if state is None else state.seen

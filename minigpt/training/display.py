@@ -13,8 +13,10 @@ def describe(model: GPT, console: Console | None = None) -> None:
     """Print a model's size; and, when its layers differ, what each is made of."""
     console = console or Console(highlight=False, soft_wrap=True)
     spec = model.spec
+    frozen = model.parameter_count() - model.trainable_count()
+    apart = f" ({frozen:,} of them frozen)" if frozen else ""
     console.print(
-        f"{model.parameter_count():,} parameters, {spec.n_layer} layers of {spec.d_model}, "
+        f"{model.parameter_count():,} parameters{apart}, {spec.n_layer} layers of {spec.d_model}, "
         f"context {spec.block_size}, vocabulary {spec.vocab_size:,}"
     )
     if all(block == spec.blocks[0] for block in spec.blocks):

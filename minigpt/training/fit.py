@@ -38,10 +38,11 @@ def fit(run: TrainConfig, *, overrides: Mapping[str, Any] | None = None, hooks: 
     """Train what ``run`` describes, or go on with the run that ``run.resume`` names, and return its record.
 
     overrides: what a sweep set for this run, remembered in the record. hooks: what else watches the run, beside
-    metrics.jsonl, the tracker and the display. A run that diverges, runs out of memory or is
-    interrupted returns with that status; an exception is recorded as ``failed`` and raised again.
+    metrics.jsonl, the tracker and the display. A run that diverges, runs out of memory or is interrupted returns with
+    that status; an exception is recorded as ``failed`` and raised again.
     Raises UserError, before anything is written, for a configuration that cannot be trained or a folder that is taken.
     """
+    refuse_many_processes()
     device = choose_device(run.device)
     set_up(device, run.training.threads)
     precision = choose_precision(run.training.precision, device, run.model.d_model)
@@ -52,6 +53,8 @@ def fit(run: TrainConfig, *, overrides: Mapping[str, Any] | None = None, hooks: 
         run.data.name, run.data.folder, block_size=run.model.block_size, val_tokens=run.data.val_tokens
     )
     plan = GPT.on_meta(resolve(run, dataset.vocab_size))
+    if not plan.trainable_count():
+        raise UserError(f"nothing to train: all {plan.parameter_count():,} parameters of this model are frozen")
     check_task(registry.build(run.task), dataset, plan)
     checkpoint, state = (None, None) if former is None else find_state(former, dataset)
     if former is not None and former.status == "completed" and state is not None and is_finished(run, state):
@@ -76,6 +79,15 @@ def fit(run: TrainConfig, *, overrides: Mapping[str, Any] | None = None, hooks: 
         return trainer.record.updated(status=outcome.status, reason=outcome.reason, **trainer.results())
     except BaseException as error:
         return close_failed(folder, error)
+
+
+def refuse_many_processes() -> None:
+    """Raise UserError when torchrun or the like has started several of us: each would train the same run."""
+    if int(os.environ.get("WORLD_SIZE") or 1) > 1:
+        raise UserError(
+            f"WORLD_SIZE={os.environ['WORLD_SIZE']}: a run trains in one process; {os.environ['WORLD_SIZE']} would "
+            f"fight over its folder. Start it without torchrun; for many runs at once: -m ... workers=<n>"
+        )
 
 
 def refuse_unbuildable(run: TrainConfig) -> None:
@@ -137,6 +149,7 @@ def new_record(run: TrainConfig, folder: Path, plan: GPT, dataset: Dataset, prec
         device=str(precision.device),
         precision=precision.name,
         parameters=plan.parameter_count(),
+        trainable_parameters=plan.trainable_count(),
         flops_per_token=cost.flops,
         state_bytes_per_token=cost.state_bits / 8 / block_size,
         dataset=dataset.name,

@@ -52,6 +52,7 @@ class RunRecord:
     tokens_per_second: float | None = None
     peak_memory_bytes: int | None = None
     parameters: int | None = None
+    trainable_parameters: int | None = None
     flops_per_token: int | None = None
     state_bytes_per_token: float | None = None
     dataset: str | None = None

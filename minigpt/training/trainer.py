@@ -64,7 +64,7 @@ class Trainer:
         self.model = GPT.create(spec, self.device, initialise=checkpoint is None).train()
         self.model.checkpoint_activations = config.training.activation_checkpointing
         self.forward = torch.compile(self.model) if config.training.compile else self.model
-        parameters = dict(self.model.named_parameters())
+        parameters = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
         self.parameters = list(parameters.values())
         self.optimizer = registry.build(config.optimizer, parameters, self.model.roles())
         self.schedule = registry.build(config.schedule)

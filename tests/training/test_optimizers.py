@@ -11,6 +11,7 @@ import torch
 from minigpt import registry
 from minigpt.model import GPT
 from minigpt.training.optimizers.base import Optimizer
+from minigpt.training.optimizers.muon import MuonInFp32
 from tests.specs import make_spec
 
 OPTIMIZERS = registry.names("optimizer")
@@ -131,3 +132,29 @@ def test_muon_with_no_hidden_matrix_is_adamw():
     model = GPT.create(make_spec(attention="identity", mlp="identity"))
     assert [type(part) for part in build("muon", model).parts] == [torch.optim.AdamW]
     assert math.isfinite(a_step(model, build("muon", model)))
+
+
+def test_muon_in_fp32_moves_as_torchs_does():
+    model, twin = small_model(), small_model()
+    hidden = [
+        [m.get_parameter(n) for n, r in m.roles().items() if r in ("weight", "residual_out")] for m in (model, twin)
+    ]
+    theirs, ours = torch.optim.Muon(hidden[0], lr=0.02), MuonInFp32(hidden[1], lr=0.02)
+    for step in range(3):
+        for a, b in zip(*hidden, strict=True):
+            a.grad = torch.randn(a.shape, generator=torch.Generator().manual_seed(step))
+            b.grad = a.grad.clone()
+        theirs.step()
+        ours.step()
+    for a, b in zip(*hidden, strict=True):
+        torch.testing.assert_close(b, a, atol=2e-3, rtol=0)  # theirs multiplies in bf16
+    assert [set(s) for s in ours.state_dict()["state"].values()] == [{"momentum_buffer"}] * len(hidden[0])
+
+
+def test_muon_multiplies_in_fp32_where_nothing_multiplies_bf16(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    model = small_model()
+    optimizer = build("muon", model)
+    assert isinstance(optimizer.parts[0], MuonInFp32)
+    losses = [a_step(model, optimizer) for _ in range(30)]
+    assert losses[-1] < 0.6 * losses[0]

@@ -15,7 +15,8 @@ DECAYED: frozenset[Role] = frozenset({"weight", "residual_out", "embedding", "po
 
 
 class Optimizer:
-    """Built as ``cls(config, parameters, roles)``, parameters and roles by name; a variant hands this what moves them.
+    """Built as ``cls(config, parameters, roles)``, by name: the trainable parameters, and the roles of all; a variant
+    hands this what moves them.
 
     parts: torch optimizers whose groups hold every parameter exactly once. Each group's ``lr`` is its base rate: a
     schedule scales all of them by one factor.
@@ -25,9 +26,7 @@ class Optimizer:
         self.parts = parts
         held = [id(p) for group in self.groups for p in group["params"]]
         if sorted(held) != sorted(id(p) for p in parameters.values()):
-            raise AssertionError(
-                f"{type(self).__name__}: {len(held)} parameters in groups, {len(parameters)} in the model"
-            )
+            raise AssertionError(f"{type(self).__name__}: {len(held)} parameters in groups, {len(parameters)} to train")
         for group in self.groups:
             group["base_lr"] = group["lr"]
 
