@@ -21,7 +21,7 @@ from minigpt.search.launcher import Launcher, LocalLauncher, threads_each
 from minigpt.search.points import CombinationCheck, Point, as_text, refuse_single_run_keys, study_name, vary
 from minigpt.search.report import SearchReport
 from minigpt.search.space import Names, Step, check_space, moved, start_of, steps
-from minigpt.search.study import Study
+from minigpt.search.study import Study, outside_errors
 from minigpt.search.verdict import Verdict, judge
 
 _BASELINE = "baseline"
@@ -86,7 +86,7 @@ def run_search(asked: SearchConfig) -> int:
     baseline = search.points({}, asked.search.seeds)
     CombinationCheck()(base)
     folder = Path(base.out) / (base.study or f"greedy-{study_name(baseline)}")
-    with Study(folder) as study:
+    with outside_errors(folder), Study(folder) as study:
         return search.run(study, LocalLauncher(base.workers), threads_each(base.workers))
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from minigpt import config, registry, schema
 from minigpt.config import TrainConfig
 from minigpt.errors import UserError
+from minigpt.search.progress import counted
 
 if TYPE_CHECKING:
     from hydra.core.config_loader import ConfigLoader
@@ -40,10 +41,14 @@ class Point:
 
 
 class CombinationCheck:
-    """Builds a run's model on the meta device, each dataset opened once: finds what cannot train before it starts."""
+    """Builds a run's model on the meta device, each dataset opened once: finds what cannot train before it starts.
+
+    Models that differ in nothing but the seed are built once.
+    """
 
     def __init__(self) -> None:
         self._vocabularies: dict[tuple[str, str, int | None, int], int] = {}
+        self._outcomes: dict[str, str] = {}
 
     def __call__(self, run: TrainConfig) -> None:
         """Raise UserError when the run's data or its combination of parts cannot work."""
@@ -55,22 +60,26 @@ class CombinationCheck:
         if key not in self._vocabularies:
             dataset = open_dataset(data.name, data.folder, block_size=block_size, val_tokens=data.val_tokens)
             self._vocabularies[key] = dataset.vocab_size
-        GPT.on_meta(resolve(run, self._vocabularies[key]))
+        spec = resolve(dataclasses.replace(run, seed=0), self._vocabularies[key])
+        model = json.dumps(schema.plain(spec))
+        if model not in self._outcomes:
+            try:
+                GPT.on_meta(spec)
+                self._outcomes[model] = ""
+            except UserError as error:
+                self._outcomes[model] = str(error)
+        if self._outcomes[model]:
+            raise UserError(self._outcomes[model])
 
 
-def check_all(points: Iterable[Point]) -> list[Point]:
-    """The points without duplicates (equal identity), every one of them checked to build.
-
-    Raises UserError that names the first point that does not.
-    """
+def check_all(points: Sequence[Point]) -> None:
+    """Check every point to build. Raises UserError that names the first one that does not."""
     check = CombinationCheck()
-    kept = unique(points)
-    for point in kept:
+    for point in counted(points, len(points), "points checked"):
         try:
             check(point.run)
         except UserError as error:
             raise at_point(point.overrides, error) from None
-    return kept
 
 
 def unique(points: Iterable[Point]) -> list[Point]:

@@ -21,6 +21,7 @@ class SearchReport:
 
     def __init__(self, study: Study, rule: Rule, start: Mapping[str, Any]):
         self._study, self._rule = study, rule
+        self._file = results.ResultsFile(study.folder)
         self._rounds: list[dict[str, Any]] = []
         self._ends: dict[str, Any] = {}
         self._start = dict(start)
@@ -41,9 +42,9 @@ class SearchReport:
         if baseline is not None and decision is not None:
             self.round_state(baseline, decision)
         else:
-            self.write()
+            self.write(final=False)
 
-    def round_state(self, baseline: Candidate, decision: Decision) -> None:
+    def round_state(self, baseline: Candidate, decision: Decision, *, final: bool = False) -> None:
         """Write the round as far as it has come."""
         figures = {name: _mean(baseline, name) for name in (self._rule.quality, self._rule.cost)}
         candidates = [_listed(comparison) for comparison in decision.comparisons]
@@ -53,11 +54,11 @@ class SearchReport:
             "chosen": decision.chosen,
             "reason": decision.reason,
         }
-        self.write()
+        self.write(final=final)
 
     def round_ends(self, baseline: Candidate, decision: Decision) -> None:
         """Say what was chosen, or why nothing was."""
-        self.round_state(baseline, decision)
+        self.round_state(baseline, decision, final=True)
         for comparison in decision.comparisons:
             sign = "+" if comparison.accepted else "-"
             print(f"  {sign} {comparison.change}: {comparison.reason}")
@@ -105,8 +106,8 @@ class SearchReport:
         self.write()
         print(f"the baseline cannot be trained: seed {seed} {what}. Its folder says more: {self._study.folder}")
 
-    def write(self) -> None:
-        """Rewrite ``results.yaml``."""
+    def write(self, *, final: bool = True) -> None:
+        """Rewrite ``results.yaml``; what is not final waits its turn."""
         content = {
             "study": self._study.folder.name,
             "kind": "greedy search",
@@ -114,9 +115,8 @@ class SearchReport:
             "baseline": self._start,
             "rounds": self._rounds,
             **self._ends,
-            "trials": [results.describe(record) for record in self._study.records.values()],
         }
-        results.write(self._study.folder, content)
+        self._file.write(content, self._study.records.values(), final=final)
 
     def _count(self, points: Sequence[Point]) -> None:
         self._of = len(unique(points))

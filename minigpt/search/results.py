@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
+import os
 import statistics
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from minigpt.search.points import Point, as_text
+from minigpt.search.progress import counted
 from minigpt.training.record import RunRecord, write_atomically
 
-T = TypeVar("T")
 FILE = "results.yaml"
-_SILENCE_SECONDS = 2.0
+_SHOWN_ROWS = 40
+_SHARE_OF_TIME = 0.05
 _FIGURES = (
     "val_loss", "best_val_loss", "bits_per_byte", "parameters", "flops_per_token", "state_bytes_per_token", "steps",
     "wall_seconds",
@@ -63,23 +65,49 @@ def describe(record: RunRecord) -> dict[str, Any]:
     return head | end | {name: _plain_number(getattr(record, name)) for name in _FIGURES}
 
 
-def write(folder: Path, content: Mapping[str, Any]) -> None:
-    """Replace ``results.yaml``, whole or not at all."""
+class ResultsFile:
+    """``results.yaml`` of a study, replaced whole or not at all.
+
+    Writing thousands of trials takes a while, so on the way it takes at most a twentieth of the time; in the end it is
+    written for certain, unless it is there and nothing has changed.
+    """
+
+    def __init__(self, folder: Path):
+        self._file = folder / FILE
+        self._trials: dict[str, tuple[RunRecord, str]] = {}
+        self._next = 0.0
+
+    def write(self, head: Mapping[str, Any], records: Collection[RunRecord], *, final: bool) -> None:
+        """Write ``head`` and then all the trials."""
+        started = time.monotonic()
+        if not final and started < self._next:
+            return
+        trials = "".join(self._trial(record) for record in counted(records, len(records), f"trials put into {FILE}"))
+        text = _yaml(dict(head)) + ("trials:\n" + trials if trials else "trials: []\n")
+        write_atomically(self._file, text)
+        ended = time.monotonic()
+        self._next = ended + (ended - started) / _SHARE_OF_TIME
+
+    def is_current(self, records: Iterable[RunRecord]) -> bool:
+        """Whether the file is there and no record has been written since."""
+        if not self._file.exists():
+            return False
+        written = os.stat(self._file).st_mtime_ns
+        return all(os.stat(f"{record.folder}/run.json").st_mtime_ns < written for record in records)
+
+    def _trial(self, record: RunRecord) -> str:
+        known = self._trials.get(record.config_hash)
+        if known is None or known[0] is not record:
+            known = record, _yaml([describe(record)])
+            self._trials[record.config_hash] = known
+        return known[1]
+
+
+def _yaml(content: Any) -> str:
     import yaml
 
-    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # the one in C where it is built: studies grow
-    text = yaml.dump(dict(content), Dumper=dumper, sort_keys=False, allow_unicode=True, width=120)
-    write_atomically(folder / FILE, text)
-
-
-def counted(items: Iterable[T], of: int, what: str) -> Iterator[T]:
-    """The items; every other second a line says how many there have been, so that no long work is silent."""
-    said = time.monotonic()
-    for number, item in enumerate(items):
-        if time.monotonic() - said > _SILENCE_SECONDS:
-            said = time.monotonic()
-            print(f"{number:,} of {of:,} {what}", flush=True)
-        yield item
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # the one in C where it is built
+    return yaml.dump(content, Dumper=dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
 def progress(done: int, of: int, record: RunRecord) -> str:
@@ -95,6 +123,7 @@ def print_table(title: str, ranked: Iterable[Row]) -> None:
     from rich.table import Table
 
     ranked = list(ranked)
+    more, ranked = len(ranked) - _SHOWN_ROWS, ranked[:_SHOWN_ROWS]
     keys = list(dict.fromkeys(key for row in ranked for key in row.overrides))
     table = Table(title=title, title_justify="left")
     for key in keys:
@@ -106,6 +135,8 @@ def print_table(title: str, ranked: Iterable[Row]) -> None:
         names = [as_text(row.overrides[key]) if key in row.overrides else "" for key in keys]
         table.add_row(*names, str(len(row.completed)), *_figures(row), ", ".join(r.status for r in row.others))
     Console(width=None if sys.stdout.isatty() else 120).print(table)
+    if more > 0:
+        print(f"and {more:,} more settings in {FILE}")
 
 
 def _figures(row: Row) -> list[str]:

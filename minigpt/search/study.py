@@ -2,15 +2,19 @@
 
 A study is the folder ``out/<study>``: ``study.db``, ``results.yaml`` and one folder per trial, with its run record. The
 records are the truth: a trial is done when its record says so, whatever became of the process that watched it. To train
-a trial again, delete its folder.
+a trial again, delete its folder. A record that cannot be read stops nothing: its folder is set aside and named.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import os
+import re
 import signal
+import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,12 +23,16 @@ from minigpt.data.prepared import open_prepared
 from minigpt.errors import UserError
 from minigpt.search.launcher import FinishedJob, Job, Launcher
 from minigpt.search.points import Point, for_study, trial_name, unique
+from minigpt.search.progress import counted
 from minigpt.search.trials import TrialStore
 from minigpt.search.worker import only_worker_of
 from minigpt.training.record import FINAL, RunRecord, read_run
 
 _FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """Signals somebody sends to a trial, which may then go on another time. Any other is its own crash."""
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+_NOT_WRITABLE = {errno.EROFS, errno.EACCES, errno.EPERM}
+_SET_ASIDE = re.compile(r"\.damaged-\d+$")
 
 
 @dataclass(frozen=True)
@@ -56,10 +64,11 @@ class Study:
         except BlockingIOError:
             self._lock.close()
             raise UserError(f"study: '{self.folder}' is being run by another process. Wait or stop it") from None
-        for file in sorted(self.folder.glob("*/run.json")):
-            record = _last_word(file.parent)
-            self.records[record.config_hash] = record
+        self._read_records()
         self._store = TrialStore(self.folder)
+        if self._store.broken is not None:
+            aside = self._store.broken.name
+            print(f"{self._store.file}: cannot be read; set aside as {aside} and made anew from the records")
         self._close_stale_trials()
         return self
 
@@ -88,14 +97,15 @@ class Study:
         What goes wrong in a trial stays in its record.
         """
         self._refuse_other_data(points)
-        self._store.make_room(points)
-        self._adopt(points)
+        self._adopt()
+        if missing := self.missing(points):
+            self._store.make_room(point.overrides for point in missing)
         started: dict[Path, Started] = {}
 
         def jobs() -> Iterator[Job]:
-            for point in self.missing(points):
+            for point in missing:
                 folder = self._prepare(point, threads)
-                started[folder] = Started(self._store.start(point, folder.name), point)
+                started[folder] = Started(self._store.start(self.records[point.identity]), point)
                 yield Job(folder, threads)
 
         try:
@@ -148,8 +158,7 @@ class Study:
     def _new_folder(self, point: Point) -> Path:
         """A folder that no other point has."""
         folder = self.folder / trial_name(point)
-        taken = any(record.folder == folder for record in self.records.values())
-        return self.folder / trial_name(point, digits=16) if taken else folder
+        return self.folder / trial_name(point, digits=16) if (folder / "run.json").exists() else folder
 
     def _settle(self, end: FinishedJob, trial: Started) -> RunRecord:
         """The record of a trial whose worker has ended, put right where the worker could not, and into the database."""
@@ -168,13 +177,54 @@ class Study:
                 record = RunRecord(name="", status="interrupted", config_hash=identity, seed=0)
             self._store.finish(number, record)
 
-    def _adopt(self, points: Sequence[Point]) -> None:
+    def _adopt(self) -> None:
         """Enter results that are in the folder but not in the database, such as when the database was lost."""
         settled = self._store.settled()
-        for point in points:
-            record = self.record(point)
-            if record is not None and point.identity not in settled:
-                self._store.finish(self._store.start(point, record.folder.name), record)
+        lacking = [r for r in self.records.values() if r.status in FINAL and r.config_hash not in settled]
+        if lacking:
+            self._store.make_room(record.overrides for record in lacking)
+            self._store.adopt(list(counted(lacking, len(lacking), "results entered into the database")))
+
+    def _read_records(self) -> None:
+        """The record of every trial; a folder whose record cannot be read is set aside."""
+        names = sorted(entry.name for entry in os.scandir(self.folder) if not _SET_ASIDE.search(entry.name))
+        for name in counted(names, len(names), "records read"):
+            folder = self.folder / name
+            if not os.path.exists(f"{self.folder}/{name}/run.json"):
+                continue
+            try:
+                record = _last_word(folder)
+            except (UserError, ValueError) as error:
+                place = _set_aside(folder)
+                what = error if isinstance(error, UserError) else f"{folder / 'run.json'}: not a run record ({error})"
+                print(f"{what}\n  set aside as {place.name}; if it is a point of this study, it is trained anew")
+            else:
+                self.records[record.config_hash] = record
+
+
+@contextmanager
+def outside_errors(folder: Path) -> Iterator[None]:
+    """Turn a full or read-only disk into one line. What the study has so far stays whole."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise UserError(f"{folder}: study.db cannot be written ({error}). Then the same command goes on") from None
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            way_out = "Make room; the same command then goes on"
+        elif error.errno in _NOT_WRITABLE:
+            way_out = "Make it writable, or choose another out=<folder>"
+        else:
+            raise
+        raise UserError(f"{error.filename or folder}: cannot be written ({error.strerror}). {way_out}") from None
+
+
+def _set_aside(folder: Path) -> Path:
+    """Give a folder the next free name with a suffix that studies leave alone."""
+    number = 1
+    while (place := folder.with_name(f"{folder.name}.damaged-{number}")).exists():
+        number += 1
+    return folder.rename(place)
 
 
 def _last_word(folder: Path) -> RunRecord:
@@ -182,7 +232,7 @@ def _last_word(folder: Path) -> RunRecord:
     record = read_run(folder)
     if record.status != "running":
         return record
-    with only_worker_of(folder):
+    with only_worker_of(folder, say=print):
         record = read_run(folder)
     if record.status != "running":
         return record
@@ -196,7 +246,10 @@ def _died(record: RunRecord, returncode: int) -> RunRecord:
         return record.updated(status="interrupted", reason=f"ended by {name}; the same command goes on with it")
     if returncode < 0:
         return record.updated(status="failed", reason=f"crashed with {signal.Signals(-returncode).name}")
-    return record.updated(status="failed", reason=f"exit code {returncode}: {_last_line(record.folder)}")
+    last = _last_line(record.folder)
+    if os.strerror(errno.ENOSPC) in last:
+        return record.updated(status="interrupted", reason=f"disk full: {last}; the same command goes on with it")
+    return record.updated(status="failed", reason=f"exit code {returncode}: {last}")
 
 
 def _last_line(folder: Path) -> str:

@@ -18,8 +18,8 @@ from hydra.plugins.sweeper import Sweeper
 from minigpt import config
 from minigpt.errors import UserError
 from minigpt.search.grid import Grid
-from minigpt.search.points import Point, check_all, refuse_single_run_keys, refuse_swept, study_name
-from minigpt.search.results import counted
+from minigpt.search.points import Point, refuse_single_run_keys, refuse_swept, study_name, unique
+from minigpt.search.progress import counted
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -57,7 +57,7 @@ class StudySweeper(Sweeper):
         points = self.points(arguments)
         base = points[0].run
         refuse_single_run_keys(base)
-        distinct = check_all(points)
+        distinct = unique(points)
         if len(distinct) < len(points):
             print(f"{len(points) - len(distinct)} of {len(points)} points are the same as others and run once")
         from minigpt.search.run import sweep  # the engine: optuna and processes only once there is something to run

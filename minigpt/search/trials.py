@@ -1,7 +1,9 @@
 """The Optuna side of a study: ``study.db``, one trial per attempt, so that optuna-dashboard and samplers can read it.
 
-The run records are the truth; this database follows them. Overrides are parameters: numbers as numbers, everything else
-as one of a set of texts. Optuna does not let that set change within a study: for a new text, the study is copied.
+The run records are the truth and this database follows them: a torn one is set aside and made anew from the records, a
+study that was moved keeps its trials. Overrides are parameters: numbers as numbers, everything else as one of a set of
+texts, which grows when a new text comes. Optuna makes the tables; rows are written here, because its own way takes a
+transaction or more for each trial, which is minutes for some thousands.
 """
 
 from __future__ import annotations
@@ -9,163 +11,255 @@ from __future__ import annotations
 import json
 import math
 import os
+import sqlite3
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minigpt import registry
-from minigpt.search.points import Point, as_text
+from minigpt.search.points import as_text
+from minigpt.training.metrics import read_metrics
 from minigpt.training.record import RunRecord
 
-if TYPE_CHECKING:  # optuna is imported when a study is opened, not when a command line is composed
+if TYPE_CHECKING:  # optuna is imported when there is something to write
     from optuna.distributions import BaseDistribution
-    from optuna.study import Study as OptunaStudy
-    from optuna.trial import FrozenTrial
 
 FILE = "study.db"
+_WAIT_SECONDS = 60  # for another program that reads or writes the file
 _FIGURES = (
     "best_val_loss", "bits_per_byte", "parameters", "flops_per_token", "state_bytes_per_token", "wall_seconds", "steps",
 )  # fmt: skip
+_TABLES = {
+    "trials": ("trial_id", "number", "study_id", "state", "datetime_start", "datetime_complete"),
+    "trial_params": ("trial_id", "param_name", "param_value", "distribution_json"),
+    "trial_user_attributes": ("trial_id", "key", "value_json"),
+    "trial_values": ("trial_id", "objective", "value", "value_type"),
+    "trial_intermediate_values": ("trial_id", "step", "intermediate_value", "intermediate_value_type"),
+}
 
 
 class TrialStore:
-    """The trials of one study folder."""
+    """The trials of one study folder. broken: where a database that could not be read has been put, else None."""
 
     def __init__(self, folder: Path):
-        import optuna
-
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.file = folder / FILE
-        self._study = _open(self.file, folder.name)
+        self.broken = None if _readable(self.file) else _set_aside(self.file)
+        if not self.file.exists():
+            _make(self.file, folder.name)
+        self._db = sqlite3.connect(self.file, timeout=_WAIT_SECONDS)
+        self._study = self._own_study(folder.name)
 
     def close(self) -> None:
         """Let go of the file."""
-        _close(self._study)
+        self._db.close()
 
-    def make_room(self, points: Sequence[Point]) -> None:
-        """Make the overrides of ``points`` acceptable as parameters beside those already there."""
-        from optuna.distributions import check_distribution_compatibility
+    def make_room(self, overrides: Iterable[Mapping[str, Any]]) -> None:
+        """Make ``overrides`` acceptable as parameters beside those already there."""
+        from optuna.distributions import distribution_to_json, json_to_distribution
 
-        trials = self.trials()
-        known = {key: held for trial in trials for key, held in trial.distributions.items()}
-        overrides = [_overrides(trial) for trial in trials] + [point.overrides for point in points]
-        values: dict[str, list[Any]] = {}
-        for key, value in ((key, value) for each in overrides for key, value in each.items()):
-            values.setdefault(key, []).append(value)
-        self._distributions = {
-            key: known[key] if key in known and _holds(known[key], held) else _distribution(key, held)
-            for key, held in values.items()
-        }
-        try:
-            for key, held_now in known.items():
-                check_distribution_compatibility(held_now, self._distributions[key])
-        except ValueError:
-            self._copy(trials)
+        known = self._db.execute("SELECT DISTINCT param_name, distribution_json FROM trial_params")
+        self._distributions = {key: json_to_distribution(text) for key, text in known}
+        values = _by_key(overrides)
+        narrow = [key for key in values if not _holds(self._distributions.get(key), values[key])]
+        there = _by_key(self._overrides().values()) if set(narrow) & set(self._distributions) else {}
+        with self._db:
+            for key in narrow:
+                held = _distribution(key, [*there.get(key, ()), *values[key]])
+                text, self._distributions[key] = distribution_to_json(held), held
+                self._db.executemany(
+                    "UPDATE trial_params SET param_value=?, distribution_json=? WHERE trial_id=? AND param_name=?",
+                    [
+                        (_internal(each[key], held), text, trial, key)
+                        for trial, each in (self._overrides() if key in there else {}).items()
+                        if key in each
+                    ],
+                )
 
-    def start(self, point: Point, folder: str) -> int:
-        """A new trial for ``point``, running; returns its number."""
-        from optuna.trial import TrialState, create_trial
-
-        attributes = {"config_hash": point.identity, "overrides": json.dumps(dict(point.overrides)), "folder": folder}
-        parameters, distributions = self._parameters(point.overrides)
-        self._study.add_trial(
-            create_trial(
-                state=TrialState.RUNNING,
-                params=parameters,
-                distributions=distributions,
-                user_attrs=attributes | {"status": "running", "reason": ""},
-            )
-        )
-        return self.trials()[-1].number
+    def start(self, record: RunRecord) -> int:
+        """A new trial, running; returns its number."""
+        with self._db:
+            (number,) = self._enter([record], "RUNNING")
+        return number
 
     def finish(self, number: int, record: RunRecord) -> None:
         """Close a running trial with what its record says: a completed run has a value, anything else failed."""
-        from optuna.trial import Trial, TrialState
+        found = self._db.execute("SELECT trial_id FROM trials WHERE study_id=? AND number=?", (self._study, number))
+        (trial,) = found.fetchone()
+        with self._db:
+            self._db.execute(
+                "UPDATE trials SET state=?, datetime_complete=? WHERE trial_id=?", (_state(record), _now(), trial)
+            )
+            self._db.execute(
+                "DELETE FROM trial_user_attributes WHERE trial_id=? AND key IN ('status', 'reason')", (trial,)
+            )
+            self._insert("trial_user_attributes", _attributes(trial, _outcome(record)))
+            self._insert("trial_values", _values(trial, record))
+            self._insert("trial_intermediate_values", _validations(trial, record))
 
-        trial = Trial(self._study, self.trials()[number]._trial_id)
-        figures = {name: getattr(record, name) for name in _FIGURES}
-        for key, value in ({"status": record.status, "reason": record.reason} | figures).items():
-            if value is not None:
-                trial.set_user_attr(key, value)
-        loss = record.val_loss
-        if record.status == "completed" and loss is not None and math.isfinite(loss):
-            self._study.tell(number, loss)
-        else:
-            self._study.tell(number, state=TrialState.FAIL)
-
-    def trials(self) -> list[FrozenTrial]:
-        """All trials, by number."""
-        return self._study.get_trials(deepcopy=False)
+    def adopt(self, records: Sequence[RunRecord]) -> None:
+        """Enter trials that have ended, all at once."""
+        with self._db:
+            self._enter(records, None)
 
     def running(self) -> list[tuple[int, str]]:
         """(number, config hash) of the trials the database holds for running."""
-        return [(t.number, t.user_attrs["config_hash"]) for t in self.trials() if not t.state.is_finished()]
+        return self._attribute("config_hash", "state IN ('RUNNING', 'WAITING')")
 
     def settled(self) -> set[str]:
         """Config hashes with a trial that ended other than by interruption."""
-        ended = (t for t in self.trials() if t.state.is_finished())
-        return {t.user_attrs["config_hash"] for t in ended if t.user_attrs["status"] != "interrupted"}
+        interrupted = {number for number, status in self._attribute("status") if status == "interrupted"}
+        ended = self._attribute("config_hash", "state NOT IN ('RUNNING', 'WAITING')")
+        return {identity for number, identity in ended if number not in interrupted}
 
-    def _parameters(self, overrides: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
-        distributions = {key: self._distributions[key] for key in overrides}
-        return {key: _parameter(value, distributions[key]) for key, value in overrides.items()}, distributions
+    def _enter(self, records: Sequence[RunRecord], state: str | None) -> range:
+        """Insert a trial per record, running or as the record says; returns their numbers."""
+        from optuna.distributions import distribution_to_json
 
-    def _copy(self, trials: list[FrozenTrial]) -> None:
-        """Write all trials into a new database with the wider distributions, and put it in the old one's place."""
-        from optuna.trial import create_trial
+        texts = {key: distribution_to_json(held) for key, held in self._distributions.items()}
+        (trial,) = self._db.execute("SELECT COALESCE(MAX(trial_id), 0) + 1 FROM trials").fetchone()
+        (number,) = self._db.execute(
+            "SELECT COALESCE(MAX(number), -1) + 1 FROM trials WHERE study_id=?", (self._study,)
+        ).fetchone()
+        rows: dict[str, list[tuple[Any, ...]]] = {table: [] for table in _TABLES}
+        numbers, now = range(number, number + len(records)), _now()
+        for trial_id, each, record in zip(range(trial, trial + len(records)), numbers, records, strict=True):
+            ended = state is None
+            rows["trials"].append((trial_id, each, self._study, state or _state(record), now, now if ended else None))
+            rows["trial_params"] += [
+                (trial_id, key, _internal(value, self._distributions[key]), texts[key])
+                for key, value in record.overrides.items()
+            ]
+            rows["trial_user_attributes"] += _attributes(trial_id, _origin(record) | _outcome(record))
+            if ended:
+                rows["trial_values"] += _values(trial_id, record)
+                rows["trial_intermediate_values"] += _validations(trial_id, record)
+        for table, content in rows.items():
+            self._insert(table, content)
+        return numbers
 
-        copy = self.file.with_suffix(".new")
-        copy.unlink(missing_ok=True)
-        study = _open(copy, self._study.study_name)
-        for trial in trials:
-            parameters, distributions = self._parameters(_overrides(trial))
-            same = create_trial(
-                state=trial.state,
-                values=trial.values,
-                params=parameters,
-                distributions=distributions,
-                user_attrs=trial.user_attrs,
-                system_attrs=trial.system_attrs,
-            )
-            same.datetime_start, same.datetime_complete = trial.datetime_start, trial.datetime_complete
-            study.add_trial(same)
-        _close(study)
-        _close(self._study)
-        os.replace(copy, self.file)
-        self._study = _open(self.file, study.study_name)
+    def _insert(self, table: str, rows: Iterable[tuple[Any, ...]]) -> None:
+        columns = _TABLES[table]
+        self._db.executemany(
+            f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})", rows
+        )
+
+    def _attribute(self, key: str, where: str = "TRUE") -> list[tuple[int, Any]]:
+        """(number, value) of a user attribute, of the trials of this study that ``where`` chooses."""
+        found = self._db.execute(
+            "SELECT number, value_json FROM trials JOIN trial_user_attributes USING (trial_id) "
+            f"WHERE study_id=? AND key=? AND {where} ORDER BY number",
+            (self._study, key),
+        )
+        return [(number, json.loads(text)) for number, text in found]
+
+    def _overrides(self) -> dict[int, dict[str, Any]]:
+        """Trial id -> overrides, of all trials."""
+        found = self._db.execute("SELECT trial_id, value_json FROM trial_user_attributes WHERE key='overrides'")
+        return {trial: json.loads(json.loads(text)) for trial, text in found}
+
+    def _own_study(self, name: str) -> int:
+        """The study's number in the database; one of another name is this one, moved or copied."""
+        found = self._db.execute("SELECT study_id FROM studies ORDER BY study_name <> ?, study_id", (name,)).fetchone()
+        with self._db:
+            self._db.execute("UPDATE studies SET study_name=? WHERE study_id=?", (name, found[0]))
+        return found[0]
 
 
-def _open(file: Path, name: str) -> OptunaStudy:
+def _readable(file: Path) -> bool:
+    """Whether a database is whole and has a study; one that is not there is nothing to complain of."""
+    if not file.exists():
+        return True
+    with suppress(sqlite3.DatabaseError):
+        db = sqlite3.connect(file, timeout=_WAIT_SECONDS)
+        try:
+            whole = db.execute("PRAGMA quick_check(1)").fetchone() == ("ok",)
+            (studies,) = db.execute("SELECT COUNT(*) FROM studies").fetchone()
+            return whole and studies > 0
+        finally:
+            db.close()
+    return False
+
+
+def _set_aside(file: Path) -> Path:
+    taken = {path.name for path in file.parent.iterdir()}
+    number = next(n for n in range(1, len(taken) + 2) if f"{file.name}.broken-{n}" not in taken)
+    place = file.with_name(f"{file.name}.broken-{number}")
+    os.replace(file, place)
+    for left in ("-journal", "-wal", "-shm"):  # of the torn one; the new one must not meet them
+        file.with_name(file.name + left).unlink(missing_ok=True)
+    return place
+
+
+def _make(file: Path, name: str) -> None:
+    """An empty study, whole or not at all."""
     import optuna
 
-    storage = optuna.storages.RDBStorage(f"sqlite:///{file}", engine_kwargs={"connect_args": {"timeout": 60}})
-    known = {summary.study_name for summary in optuna.get_all_study_summaries(storage)}
-    study = optuna.create_study(storage=storage, study_name=name, direction="minimize", load_if_exists=True)
-    if name not in known:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            study.set_metric_names(["val_loss"])
-    return study
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    new = file.with_name(f".{file.name}.new")
+    new.unlink(missing_ok=True)
+    storage = optuna.storages.RDBStorage(f"sqlite:///{new}")
+    study = optuna.create_study(storage=storage, study_name=name, direction="minimize")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names(["val_loss"])
+    storage.remove_session()
+    storage.engine.dispose()
+    os.replace(new, file)
 
 
-def _close(study: OptunaStudy) -> None:
-    storage: Any = study._storage
-    backend = getattr(storage, "_backend", storage)
-    backend.remove_session()
-    backend.engine.dispose()
+def _origin(record: RunRecord) -> dict[str, Any]:
+    """What is known of a trial when it starts."""
+    overrides = json.dumps(dict(record.overrides))
+    return {"config_hash": record.config_hash, "overrides": overrides, "folder": record.folder.name}
 
 
-def _overrides(trial: FrozenTrial) -> dict[str, Any]:
-    return json.loads(trial.user_attrs["overrides"])
+def _outcome(record: RunRecord) -> dict[str, Any]:
+    figures = {name: getattr(record, name) for name in _FIGURES} if record.status != "running" else {}
+    return {"status": record.status, "reason": record.reason} | {k: v for k, v in figures.items() if v is not None}
 
 
-def _distribution(key: str, values: Iterable[Any]) -> BaseDistribution:
+def _attributes(trial: int, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    return [(trial, key, json.dumps(value)) for key, value in values.items()]
+
+
+def _values(trial: int, record: RunRecord) -> list[tuple[Any, ...]]:
+    return [(trial, 0, record.val_loss, "FINITE")] if _state(record) == "COMPLETE" else []
+
+
+def _validations(trial: int, record: RunRecord) -> Iterator[tuple[Any, ...]]:
+    """The validation losses on the way, by step; of a step that was validated twice the last."""
+    with suppress(OSError, ValueError, KeyError):  # a torn file takes no result away
+        losses = {line["step"]: line["val_loss"] for line in read_metrics(record.folder) if "val_loss" in line}
+        for step, loss in losses.items():
+            yield (trial, step, loss, "FINITE") if loss is not None else (trial, step, None, "NAN")
+
+
+def _state(record: RunRecord) -> str:
+    loss = record.val_loss
+    return "COMPLETE" if record.status == "completed" and loss is not None and math.isfinite(loss) else "FAIL"
+
+
+def _now() -> str:
+    return datetime.now().isoformat(" ", "microseconds")  # Optuna's times are of the place, without a zone
+
+
+def _by_key(overrides: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Key -> its different values."""
+    found: dict[str, dict[str, Any]] = {}
+    for each in overrides:
+        for key, value in each.items():
+            found.setdefault(key, {}).setdefault(repr(value), value)
+    return {key: list(values.values()) for key, values in found.items()}
+
+
+def _distribution(key: str, values: Sequence[Any]) -> BaseDistribution:
     """What holds all of ``values``: numbers, true and false, or texts; of an axis all its registered names."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-    values = list(values)
-    kinds = {type(value) for value in values}
+    kinds = {str if isinstance(v, float) and not math.isfinite(v) else type(v) for v in values}
     if kinds == {int}:
         return IntDistribution(min(values), max(values))
     if kinds <= {int, float}:
@@ -176,18 +270,26 @@ def _distribution(key: str, values: Iterable[Any]) -> BaseDistribution:
     return CategoricalDistribution(tuple(dict.fromkeys([*names, *map(as_text, values)])))
 
 
-def _holds(distribution: BaseDistribution, values: Iterable[Any]) -> bool:
-    """Whether a set of choices already holds all of ``values``; bounds of numbers may move, it may not."""
-    choices = getattr(distribution, "choices", None)
-    if choices is None:
+def _holds(held: BaseDistribution | None, values: Sequence[Any]) -> bool:
+    """Whether a distribution has room for all of ``values`` as they are."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if held is None:
         return False
-    return all((value if choices == (False, True) else as_text(value)) in choices for value in values)
+    if isinstance(held, CategoricalDistribution):
+        flags = held.choices == (False, True)
+        return all((value if flags else as_text(value)) in held.choices for value in values) and (
+            not flags or all(isinstance(value, bool) for value in values)
+        )
+    assert isinstance(held, (FloatDistribution, IntDistribution))
+    kinds = {int, float} if isinstance(held, FloatDistribution) else {int}
+    return all(type(value) in kinds and held.low <= value <= held.high for value in values)
 
 
-def _parameter(value: Any, distribution: BaseDistribution) -> Any:
-    """A value as the distribution holds it."""
-    from optuna.distributions import CategoricalDistribution, FloatDistribution
+def _internal(value: Any, held: BaseDistribution) -> float:
+    """A value as the database stores it."""
+    from optuna.distributions import CategoricalDistribution
 
-    if isinstance(distribution, CategoricalDistribution):
-        return value if distribution.choices == (False, True) else as_text(value)
-    return float(value) if isinstance(distribution, FloatDistribution) else value
+    if not isinstance(held, CategoricalDistribution):
+        return float(value)
+    return float(held.choices.index(value if held.choices == (False, True) else as_text(value)))

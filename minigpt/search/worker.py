@@ -14,15 +14,17 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from minigpt import config
 from minigpt.config import TrainConfig
 from minigpt.training.record import FINAL, read_run
 
 _GRACE_SECONDS = 30.0
+_PATIENCE_SECONDS = 3.0  # for another worker that saves, before anybody is told
 
 
 def train(folder: Path) -> int:
@@ -48,11 +50,44 @@ def train(folder: Path) -> int:
 
 
 @contextmanager
-def only_worker_of(folder: Path) -> Iterator[None]:
-    """Wait until no other worker has this trial: one whose sweep was killed may still be saving."""
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+def only_worker_of(folder: Path, say: Callable[[str], None] = print) -> Iterator[None]:
+    """Wait until no other worker has this trial: one whose sweep was killed may still be saving.
+
+    say: told whom this waits for, when it takes longer than saving does.
+    """
+    with (folder / ".lock").open("a+") as lock:
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while not _taken(lock):
+            if time.monotonic() > deadline:
+                say(_whom(folder, lock))
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                break
+            time.sleep(0.05)
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
         yield
+
+
+def _taken(lock: IO[str]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _whom(folder: Path, lock: IO[str]) -> str:
+    """Who holds a trial, and how to go on."""
+    lock.seek(0)
+    holder = lock.read().strip() or "unknown"
+    state = Path(f"/proc/{holder}/stat")
+    stopped = state.is_file() and state.read_text().rsplit(")", 1)[-1].split()[0] in "Tt"
+    way_out = f"let it go on with: kill -CONT {holder}; or end it with: kill -KILL {holder}"
+    return (
+        f"{folder}: waiting for its worker, process {holder}, which an earlier start has left "
+        f"{'stopped' if stopped else 'running'}\n  {way_out}; this command then takes the trial over"
+    )
 
 
 def _stop_with_parent() -> None:

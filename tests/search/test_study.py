@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import optuna
 import pytest
 
 from minigpt.errors import UserError
 from minigpt.search.points import Point
 from minigpt.search.run import sweep
 from minigpt.search.study import Study
+from minigpt.search.trials import FILE
 from minigpt.training.record import RunRecord
 from tests.search.paper import PaperLauncher
 
@@ -21,6 +23,11 @@ def run(folder: Path, points: list[Point], launcher: PaperLauncher | None = None
     with Study(folder) as study:
         study.run(points, launcher or PaperLauncher(), 1, lambda point, record: ran.update({point.run.seed: record}))
     return ran
+
+
+def trials(folder: Path) -> list[optuna.trial.FrozenTrial]:
+    """What Optuna itself reads in the database."""
+    return optuna.load_study(study_name=folder.name, storage=f"sqlite:///{folder / FILE}").trials
 
 
 @pytest.fixture
@@ -48,8 +55,8 @@ def test_deleting_a_trial_runs_it_again_and_losing_the_database_runs_nothing(tmp
     run(folder, points)
     (folder / "study.db").unlink()
     assert list(run(folder, points)) == []
+    assert [t.value for t in trials(folder)] == [0.0, 1.0, 2.0]
     with Study(folder) as study:
-        assert [t.value for t in study._store.trials()] == [0.0, 1.0, 2.0]
         shutil.rmtree(study.records[points[1].identity].folder)
     assert list(run(folder, points)) == [1]
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
+
 import optuna
 import pytest
 
@@ -19,10 +22,13 @@ def store(tmp_path):
 
 def enter(store: TrialStore, point: Point, loss: float | None) -> None:
     """Enter a point that completed with a loss, or failed."""
+    running = RunRecord(
+        name="n", status="running", config_hash=point.identity, seed=0, overrides=point.overrides, folder=Path("folder")
+    )
+    store.make_room([point.overrides])
+    number = store.start(running)
     status = "failed" if loss is None else "completed"
-    record = RunRecord(name="n", status=status, reason="why", config_hash=point.identity, seed=0, val_loss=loss)
-    store.make_room([point])
-    store.finish(store.start(point, "folder"), record)
+    store.finish(number, dataclasses.replace(running, status=status, reason="why", val_loss=loss))
 
 
 def read(folder) -> optuna.Study:
