@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from analysis.ppa_rows import Report, VariantRow
+from minigpt.files import write_text
 from minigpt.hardware.pricing import AREA_FIELDS, ENERGY_FIELDS
 from minigpt.schema import plain
-from minigpt.training.record import write_atomically
 
 TEMPLATES = Path(__file__).parent / "templates"
 LABELS = {
@@ -44,7 +44,7 @@ def write(report: Report, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     pages = {"report.json": as_json, "report.csv": as_csv, "report.md": as_markdown, "report.html": as_html}
     for name, page in pages.items():
-        write_atomically(folder / name, page(report))
+        write_text(folder / name, page(report))
 
 
 def show(report: Report) -> None:

@@ -21,7 +21,7 @@ from hydra import compose, initialize_config_dir
 from minigpt import cli, config
 from minigpt.config import TrainConfig
 from minigpt.data.dataset import Dataset, open_dataset
-from minigpt.data.prepare import PrepareConfig, prepare
+from minigpt.data.preparation import PrepareConfig, prepare
 from minigpt.device import choose_precision
 from minigpt.model import resolve
 from minigpt.training.fit import fit

@@ -1,21 +1,19 @@
 """A checkpoint as a folder of files: replaced whole or not at all, found by run, and read only when nothing is torn.
 
-Writing goes to ``.<name>.new``; then the old folder steps aside to ``.<name>.old`` and the new one takes its name.
-Whatever moment a crash picks, the folder of that name or the one set aside is complete, and readers know both places.
+A crash may leave the complete folder set aside (``files.replace_folder``); readers know both places.
 Only JSON is read here, nothing found in a checkpoint is ever executed, and torch is not imported.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from minigpt import files
 from minigpt.errors import UserError, did_you_mean
+from minigpt.files import DiskFullError, beside, explained, is_disk_full, replace_folder, settle_folder, sha256_of
 
 META = "meta.json"
 FORMAT = 1
@@ -23,35 +21,31 @@ PREFERRED = ("best", "last")
 """Which checkpoint of a run is meant when none is named."""
 
 
-def replace_folder(folder: Path, writers: Mapping[str, Callable[[Path], None]], meta: Mapping[str, Any]) -> None:
+def replace_checkpoint(folder: Path, writers: Mapping[str, Callable[[Path], None]], meta: Mapping[str, Any]) -> None:
     """Replace ``folder`` by one with the files of ``writers`` and a ``meta.json`` that lists their sizes and hashes.
 
     writers: file name -> what writes it, given its path. When one raises, the old folder stays and nothing is left.
-    Raises UserError when ``folder`` is there and is no checkpoint.
+    Raises UserError when ``folder`` is there and is no checkpoint, or the system refuses to write (DiskFullError).
     """
-    _settle(folder)
-    if folder.exists() and not (folder / META).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder}: is there and is no checkpoint ({META} is missing); it is not overwritten")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    new, old = _beside(folder, "new"), _beside(folder, "old")
-    new.mkdir()
-    try:
+
+    def fill(new: Path) -> None:
         for name, write in writers.items():
             write(new / name)
-        files = {name: {"bytes": (new / name).stat().st_size, "sha256": _sha256(new / name)} for name in writers}
-        content = {"format": FORMAT, **meta, "files": files}
-        (new / META).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        for name in (*writers, META):
-            _sync(new / name)
-        _sync(new)
-    except BaseException:
-        shutil.rmtree(new, ignore_errors=True)
+        listed = {name: {"bytes": (new / name).stat().st_size, "sha256": sha256_of(new / name)} for name in writers}
+        text = json.dumps({"format": FORMAT, **meta, "files": listed}, indent=1) + "\n"
+        (new / META).write_text(text, encoding="utf-8")
+
+    try:
+        settle_folder(folder)
+        if folder.exists() and not (folder / META).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UserError(f"{folder}: is there and is no checkpoint ({META} is missing); it is not overwritten")
+        replace_folder(folder, fill)
+    except OSError as error:
+        raise explained(error, folder) from error
+    except Exception as error:  # writers of tensors say it in ways of their own
+        if is_disk_full(error):
+            raise DiskFullError(f"{folder}: disk full. Make room and start again") from error
         raise
-    if folder.exists():
-        os.rename(folder, old)
-    os.rename(new, folder)
-    _sync(folder.parent)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def find_checkpoint(path: Path | str) -> Path:
@@ -62,7 +56,7 @@ def find_checkpoint(path: Path | str) -> Path:
     path = Path(path)
     places = [path, *(path / "checkpoint" / name for name in PREFERRED), *(path / name for name in PREFERRED)]
     for place in places:
-        for candidate in (place, _beside(place, "old")):
+        for candidate in (place, beside(place, "old")):
             if (candidate / META).is_file():
                 return candidate
     if path.is_file():
@@ -116,7 +110,7 @@ def _damage(file: Path, listed: Any) -> str:
     size, written = file.stat().st_size, listed.get("bytes")
     if size != written:
         return f"is torn: {size} bytes where {written} were written"
-    if _sha256(file) != listed.get("sha256"):
+    if sha256_of(file) != listed.get("sha256"):
         return "is damaged: its content is not what was written (hash mismatch)"
     return ""
 
@@ -124,12 +118,9 @@ def _damage(file: Path, listed: Any) -> str:
 def read_json(folder: Path, name: str) -> dict[str, Any]:
     """A JSON object of a checkpoint folder; raises UserError when it is missing, torn, or anything else."""
     file = folder / name
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise _torn(file, "is missing", folder) from None
-    except (ValueError, RecursionError) as error:
-        raise _torn(file, f"is no JSON ({error})", folder) from None
+    if not file.is_file():
+        raise _torn(file, "is missing", folder)
+    content = files.read_json(file, way_out=f" {_way_out(folder)}")
     if not isinstance(content, dict):
         raise _torn(file, f"holds a {type(content).__name__}, expected a JSON object", folder)
     return content
@@ -141,36 +132,10 @@ def refused(folder: Path, error: Exception) -> UserError:
 
 
 def _torn(file: Path, what: str, folder: Path) -> UserError:
+    return UserError(f"{file}: {what}. {_way_out(folder)}")
+
+
+def _way_out(folder: Path) -> str:
     others = [folder.with_name(name) for name in PREFERRED if name != folder.name]
     other = next((p for p in others if (p / META).is_file()), None)
-    return UserError(f"{file}: {what}. Take {other or 'another checkpoint'}, or train again")
-
-
-def _settle(folder: Path) -> None:
-    """Bring a folder that a crash left half replaced back to one complete folder, and nothing beside it."""
-    new, old = _beside(folder, "new"), _beside(folder, "old")
-    if old.exists() and not folder.exists():
-        os.rename(old, folder)
-    for stale in (new, old):
-        if stale.exists():
-            shutil.rmtree(stale)
-
-
-def _beside(folder: Path, kind: str) -> Path:
-    return folder.parent / f".{folder.name}.{kind}"
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    """Have the system write a file, or a folder's list of names, to the disk now."""
-    if path.is_dir() and os.name == "nt":
-        return  # folders cannot be opened there
-    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    return f"Take {other or 'another checkpoint'}, or train again"

@@ -7,7 +7,7 @@ import typing
 from collections.abc import Sequence
 from typing import Any
 
-from minigpt.data.prepare import PrepareConfig, prepare
+from minigpt.data.preparation import PrepareConfig, prepare
 from minigpt.data.recipe import recipe_names
 from minigpt.errors import UserError, did_you_mean
 from minigpt.schema import typed

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from minigpt.data.batch import Batch, Tokens
-from minigpt.data.prepare import PrepareConfig, prepare
-from minigpt.data.prepared import Meta, Prepared, open_prepared, prepared_names
+from minigpt.data.dataset_folder import Meta, Prepared, open_prepared, prepared_names
+from minigpt.data.preparation import PrepareConfig, prepare
 from minigpt.data.recipe import load_recipe, recipe_names
 from minigpt.data.tokenizers import Tokenizer
 from minigpt.errors import UserError

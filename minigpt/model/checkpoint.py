@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from minigpt import registry
-from minigpt.checkpoint_folder import find_checkpoint, read_json, read_meta, refused, replace_folder, verified
+from minigpt.checkpoint_folder import find_checkpoint, read_json, read_meta, refused, replace_checkpoint, verified
 from minigpt.errors import UserError
 from minigpt.model.gpt import GPT
 from minigpt.model.spec import ModelSpec
@@ -79,7 +79,7 @@ def save_checkpoint(
         if name in writers or name == "meta.json":
             raise ValueError(f"{name} is one of a checkpoint's own files")
         writers[name] = write
-    replace_folder(Path(folder), writers, {**meta, "parameters": gpt.parameter_count(), "roles": roles})
+    replace_checkpoint(Path(folder), writers, {**meta, "parameters": gpt.parameter_count(), "roles": roles})
 
 
 def load_checkpoint(path: Path | str, device: torch.device | str = "cpu", plugins: Sequence[str] = ()) -> Checkpoint:

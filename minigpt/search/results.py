@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from minigpt.files import write_text
 from minigpt.search.points import Point, as_text
 from minigpt.search.progress import counted
-from minigpt.training.record import RunRecord, write_atomically
+from minigpt.training.record import RunRecord
 
 FILE = "results.yaml"
 _SHOWN_ROWS = 40
@@ -84,7 +85,7 @@ class ResultsFile:
             return
         trials = "".join(self._trial(record) for record in counted(records, len(records), f"trials put into {FILE}"))
         text = _yaml(dict(head)) + ("trials:\n" + trials if trials else "trials: []\n")
-        write_atomically(self._file, text)
+        write_text(self._file, text)
         ended = time.monotonic()
         self._next = ended + (ended - started) / _SHARE_OF_TIME
 

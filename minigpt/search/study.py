@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minigpt import config
-from minigpt.data.prepared import open_prepared
+from minigpt.data.dataset_folder import open_prepared
 from minigpt.errors import UserError
 from minigpt.search.launcher import FinishedJob, Job, Launcher
 from minigpt.search.points import Point, for_study, trial_name, unique

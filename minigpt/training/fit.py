@@ -6,8 +6,6 @@ Everything that can be wrong with what was asked is found before the first file 
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +17,7 @@ from minigpt.cost import Work
 from minigpt.data.dataset import Dataset, open_dataset
 from minigpt.device import Precision, choose_device, choose_precision, is_out_of_memory, seed_everything, set_up
 from minigpt.errors import UserError
+from minigpt.files import is_disk_full, plainly, replacing, write_json
 from minigpt.model import GPT, resolve
 from minigpt.schema import plain
 from minigpt.training.budget import Budget
@@ -29,7 +28,7 @@ from minigpt.training.hooks.display import Display
 from minigpt.training.hooks.metrics_file import MetricsFile
 from minigpt.training.hooks.trackers import Tracking
 from minigpt.training.interruption import Interruption
-from minigpt.training.record import RunRecord, provenance, read_run, write_atomically
+from minigpt.training.record import RunRecord, provenance, read_run
 from minigpt.training.state import SavedState, last_checkpoint, load_state
 from minigpt.training.trainer import Trainer, over
 
@@ -167,23 +166,23 @@ def open_folder(run: TrainConfig, record: RunRecord, plan: GPT) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{folder}: cannot be made ({error.strerror}). Choose another out=") from None
-    temporary = folder / f".config.yaml.{os.getpid()}"
-    config.save_yaml(run, temporary)
-    os.replace(temporary, folder / "config.yaml")
-    spec = plain(plan.spec) | {"plugins": list(run.plugins)}
-    write_atomically(folder / "model.json", json.dumps(spec, indent=1) + "\n")
+    with plainly(folder / "config.yaml"), replacing(folder / "config.yaml") as new:
+        config.save_yaml(run, new)
+    write_json(folder / "model.json", plain(plan.spec) | {"plugins": list(run.plugins)})
     record.write()
 
 
 def close_failed(folder: Path, error: BaseException) -> RunRecord:
     """Record how a run ended that raised. Out of memory is a result and returned; anything else is raised again."""
     record = read_run(folder)
+    first = (str(error).splitlines() or [""])[0]
     if is_out_of_memory(error):
         way_out = "Take a smaller training.batch_size, or training.activation_checkpointing=true"
-        return record.updated(status="out_of_memory", reason=f"{str(error).splitlines()[0]}. {way_out}")
+        return record.updated(status="out_of_memory", reason=f"{first or 'no memory left'}. {way_out}")
     if isinstance(error, KeyboardInterrupt):
         record.updated(status="interrupted", reason="interrupted")
+    elif is_disk_full(error):
+        record.updated(status="interrupted", reason=f"disk full: {first}")
     else:
-        first = (str(error).splitlines() or [""])[0]
         record.updated(status="failed", reason=f"{type(error).__name__}: {first}")
     raise error

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from minigpt.errors import UserError
+from minigpt.files import write_json
 
 Status = Literal["running", "completed", "failed", "diverged", "out_of_memory", "interrupted"]
 FINAL = ("completed", "failed", "diverged", "out_of_memory")
@@ -68,7 +69,7 @@ class RunRecord:
     def write(self) -> None:
         """Write ``run.json`` into the run's folder, whole or not at all."""
         content = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "folder"}
-        write_atomically(self.folder / "run.json", json.dumps(content, indent=1) + "\n")
+        write_json(self.folder / "run.json", content)
 
     def updated(self, **changes: Any) -> RunRecord:
         """The same record with some fields changed, written."""
@@ -96,13 +97,6 @@ def find_runs(folder: Path | str) -> list[RunRecord]:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
     return [read_run(file.parent) for file in sorted(folder.rglob("run.json"))]
-
-
-def write_atomically(file: Path, text: str) -> None:
-    """Replace ``file`` in one step, so that no reader and no crash ever sees half of it."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, file)
 
 
 def provenance() -> dict[str, Any]:

@@ -60,7 +60,8 @@ class SavedState:
 
     def write(self, file: Path) -> None:
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        torch.save(fields | {"standing": dataclasses.asdict(self.standing)}, file)
+        with file.open("wb") as stream:  # torch's own writer would not say that the disk is full
+            torch.save(fields | {"standing": dataclasses.asdict(self.standing)}, stream)
 
 
 def last_checkpoint(folder: Path, record: RunRecord) -> Path | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from minigpt.data.prepare import PrepareConfig, prepare
+from minigpt.data.preparation import PrepareConfig, prepare
 
 VERSE = "The quick brown fox jumps over the lazy dog; naïve façades cost 5 €.\n" * 40
 

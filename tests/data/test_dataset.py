@@ -119,5 +119,5 @@ def test_other_datasets_are_never_prepared_on_the_spot(tmp_path):
 
 
 def test_preparing_and_tokenizing_do_not_import_torch():
-    code = "import sys, minigpt.data.prepare, minigpt.data.tiktoken_bpe; sys.exit('torch' in sys.modules)"
+    code = "import sys, minigpt.data.preparation, minigpt.data.tiktoken_bpe; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

@@ -190,14 +190,14 @@ def test_a_flipped_byte_is_noticed(folder, name):
 
 
 def test_a_checkpoint_replaced_while_it_is_read_is_no_torn_one(folder, monkeypatch):
-    other, hashed = GPT.create(make_spec(seed=8)).eval(), checkpoint_folder._sha256
+    other, hashed = GPT.create(make_spec(seed=8)).eval(), checkpoint_folder.sha256_of
 
     def replacing(file: Path) -> str:
-        monkeypatch.setattr(checkpoint_folder, "_sha256", hashed)
+        monkeypatch.setattr(checkpoint_folder, "sha256_of", hashed)
         save(folder, other, meta={"step": 4})
         return hashed(file)
 
-    monkeypatch.setattr(checkpoint_folder, "_sha256", replacing)
+    monkeypatch.setattr(checkpoint_folder, "sha256_of", replacing)
     loaded = load_checkpoint(folder)
     assert loaded.meta["step"] == 4
     assert torch.equal(logits(loaded.model), logits(other))

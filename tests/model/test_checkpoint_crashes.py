@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from minigpt.files import DiskFullError
 from minigpt.model import GPT
 from minigpt.model.checkpoint import load_checkpoint
 from tests.model.checkpoints import logits, save
@@ -101,7 +102,7 @@ def test_a_writer_that_fails_leaves_the_old_checkpoint_and_no_trace(tmp_path, mo
     def disk_full(file: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(DiskFullError, match="No space"):
         save(folder, model, meta={"step": 9}, extra={"state.pt": disk_full})
     assert load_checkpoint(folder).meta["step"] == 3
     assert [p.name for p in tmp_path.iterdir()] == ["last"]

@@ -15,7 +15,7 @@ from hydra import initialize_config_dir
 
 from minigpt import cli, config, registry
 from minigpt.config import TrainConfig
-from minigpt.data.prepare import PrepareConfig, prepare
+from minigpt.data.preparation import PrepareConfig, prepare
 
 ROOT = Path(__file__).parents[2]
 NORMS = '''

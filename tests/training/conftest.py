@@ -12,7 +12,7 @@ import torch
 
 from minigpt import config, registry
 from minigpt.config import TrainConfig
-from minigpt.data.prepare import PrepareConfig, prepare
+from minigpt.data.preparation import PrepareConfig, prepare
 
 WORDS = (
     "the",

@@ -9,12 +9,12 @@ import sys
 
 import pytest
 import torch
-from safetensors import SafetensorError
 
 from minigpt.config import TrainConfig, check, load_yaml
 from minigpt.data.dataset import open_dataset
 from minigpt.device import Precision
 from minigpt.errors import UserError
+from minigpt.files import DiskFullError
 from minigpt.model import GPT, read_spec
 from minigpt.model.checkpoint import load_checkpoint
 from minigpt.training.display import summary
@@ -202,25 +202,26 @@ def test_an_exception_is_recorded_and_raised_again(configure, at_loss, tmp_path)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a limit on the size of files")
-def test_a_full_disk_fails_the_run_and_leaves_its_last_checkpoint_whole(configure, at_loss, tmp_path):
+def test_a_full_disk_interrupts_the_run_and_leaves_its_last_checkpoint_whole(configure, at_loss, tmp_path):
     """Files may not grow beyond 50 kB from step 13 on: no checkpoint fits, nor does the system have room to pretend."""
     import resource
 
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     at_loss(13, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1])))
     try:
-        with pytest.raises((OSError, RuntimeError, SafetensorError)):
+        with pytest.raises(DiskFullError, match="disk full"):
             fit(configure())
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     record = read_run(tmp_path / "out" / "run")
-    assert record.status == "failed"
+    assert record.status == "interrupted"
+    assert "disk full" in record.reason
     assert load_checkpoint(record.folder / "checkpoint" / "last").meta["step"] == 10
     assert [p.name for p in (record.folder / "checkpoint").iterdir() if p.name.startswith(".")] == []
     assert fit(configure(resume=str(record.folder))).status == "completed"
 
 
-@pytest.mark.parametrize("error", [MemoryError("no room"), torch.OutOfMemoryError("no room")])
+@pytest.mark.parametrize("error", [MemoryError("no room"), MemoryError(), torch.OutOfMemoryError("no room")])
 def test_running_out_of_memory_is_a_result(configure, at_loss, error):
     at_loss(3, raising(error))
     record = fit(configure())

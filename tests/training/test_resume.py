@@ -16,7 +16,7 @@ import torch
 
 from minigpt import config
 from minigpt.config import TrainConfig, load_yaml
-from minigpt.data.prepare import PrepareConfig, prepare
+from minigpt.data.preparation import PrepareConfig, prepare
 from minigpt.errors import UserError
 from minigpt.training.fit import fit
 from minigpt.training.metrics import read_metrics

@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from minigpt.files import open_own
 from minigpt.training.hooks.base import Hook
 from minigpt.training.metrics import METRICS
 
@@ -27,7 +28,7 @@ class MetricsFile(Hook):
         self.keep = 0  # bytes of what is there; what came after is of a future that a resumed run lives again
 
     def begin(self, run: Trainer) -> None:
-        self.stream = (run.folder / METRICS).open("ab")
+        self.stream = open_own(run.folder / METRICS)
         if self.stream.tell() > self.keep:
             self.stream.truncate(self.keep)
             self.stream.seek(0, os.SEEK_END)

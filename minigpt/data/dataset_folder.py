@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from minigpt.data.pickles import read_nanogpt_meta
 from minigpt.data.recipe import recipe_names
 from minigpt.data.tokenizers import Tokenizer
 from minigpt.errors import UserError, did_you_mean
+from minigpt.files import read_json, sha256_of, sha256_of_text
 from minigpt.schema import NonNegativeInt, PositiveInt, options, typed
 
 SPLITS = ("train", "val")
@@ -65,7 +64,7 @@ class Meta:
     def hash(self) -> str:
         """What a run trained on: both token files and the tokenizer they were made with."""
         parts = (self.train.sha256, self.val.sha256, self.dtype, self.tokenizer_hash)
-        return hashlib.sha256(" ".join(parts).encode()).hexdigest()
+        return sha256_of_text(" ".join(parts))
 
 
 @dataclass(frozen=True)
@@ -115,19 +114,9 @@ def open_prepared(name: str, folder: str | Path) -> Prepared:
     return _open_ours(name, path) if (path / "meta.json").is_file() else _open_nanogpt(name, path)
 
 
-def read_json(path: Path, way_out: str = "") -> object:
-    """The content of a JSON file. Raises UserError when it is missing or torn."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: could not be read ({error.strerror}).{way_out}") from None
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error}).{way_out}") from None
-
-
 def read_meta(path: Path, way_out: str = "") -> Meta:
     """The ``meta.json`` at ``path``; its keys and types are checked."""
-    return typed(Meta, read_json(path, way_out), str(path))
+    return typed(Meta, read_json(path, way_out=way_out), str(path))
 
 
 def blocks(path: Path, size: int = 1 << 24) -> Iterator[bytes]:
@@ -140,7 +129,7 @@ def blocks(path: Path, size: int = 1 << 24) -> Iterator[bytes]:
 def _open_ours(name: str, path: Path) -> Prepared:
     again = _again(name, path)
     meta = read_meta(path / "meta.json", again)
-    tokenizer = tokenizers.from_json(read_json(path / "tokenizer.json", again), str(path / "tokenizer.json"))
+    tokenizer = tokenizers.from_json(read_json(path / "tokenizer.json", way_out=again), str(path / "tokenizer.json"))
     if tokenizer.hash != meta.tokenizer_hash or tokenizer.vocab_size != meta.vocab_size:
         raise UserError(
             f"{path / 'tokenizer.json'}: not the tokenizer this dataset was prepared with (meta.json).{again}"
@@ -213,14 +202,6 @@ def _check_range(file: Path, dtype: str, vocab_size: int, again: str) -> None:
     largest = max(int(np.frombuffer(block, dtype=dtype).max()) for block in blocks(file))
     if largest >= vocab_size:
         raise UserError(f"{file}: token {largest} is outside the vocabulary of {vocab_size}.{again}")
-
-
-def sha256_of(file: Path) -> str:
-    """sha256 of a file's content, in hexadecimal."""
-    digest = hashlib.sha256()
-    for block in blocks(file):
-        digest.update(block)
-    return digest.hexdigest()
 
 
 def _again(name: str, path: Path) -> str:

@@ -4,7 +4,7 @@ import pickle
 import numpy as np
 import pytest
 
-from minigpt.data.prepared import dataset_names, open_prepared, prepared_names
+from minigpt.data.dataset_folder import dataset_names, open_prepared, prepared_names
 from minigpt.data.recipe import recipe_names
 from minigpt.errors import UserError
 

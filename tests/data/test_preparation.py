@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from minigpt.data import tokenizers
-from minigpt.data.prepare import PrepareConfig, prepare
-from minigpt.data.prepared import open_prepared
+from minigpt.data.dataset_folder import open_prepared
+from minigpt.data.preparation import PrepareConfig, prepare
 from minigpt.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -174,7 +174,7 @@ def test_a_preparation_that_is_killed_leaves_no_dataset_that_looks_whole(tmp_pat
     command = [sys.executable, "data/prepare.py", f"source={tmp_path}/long.txt", "name=long", f"folder={tmp_path}/data"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
     target, deadline = tmp_path / "data" / "long", time.monotonic() + 30
-    while not list(target.glob(".prepare-*/train.bin")) and time.monotonic() < deadline:
+    while not list(target.glob(".making-*/train.bin")) and time.monotonic() < deadline:
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.wait()

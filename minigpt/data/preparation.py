@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import platform
-import shutil
-import tempfile
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,17 +14,17 @@ from typing import Annotated, Literal
 
 import numpy as np
 
-from minigpt.data.prepared import FILES, Meta, Split, check_name, dtype_for, open_prepared, read_meta
+from minigpt.data.dataset_folder import FILES, Meta, Split, check_name, dtype_for, open_prepared, read_meta
 from minigpt.data.recipe import Recipe, load_recipe, recipe_names
 from minigpt.data.source import read_documents
 from minigpt.data.tiktoken_bpe import is_path
 from minigpt.data.tokenizers import CharTokenizer, Tokenizer, make_tokenizer
 from minigpt.errors import UserError
+from minigpt.files import Lock, beside, plainly, replace_files
 from minigpt.schema import Range, options, plain
 
 PIECE = 1 << 22  # characters encoded at once where the tokenizer allows it: some 64 MB of memory
 PREPARE = "python data/prepare.py"
-TEMPORARY = ".prepare-"  # files are made in a folder of this prefix, then moved
 
 
 @options
@@ -89,21 +87,15 @@ def prepare(config: PrepareConfig, say: Callable[[str], None] = print) -> Path:
     name = check_name(config.dataset or config.name or "")
     target = Path(config.folder) / name
     plan = _plan(config)
-    try:
-        with _alone_in(target):
-            if not config.overwrite and _is_there(target, name, plan):
-                say(f"{target}: already prepared from this text with {plan.made}; nothing to do")
-                return target
-            say(f"{name}: {sum(map(len, plan.documents)):,} characters in {len(plan.documents)} document(s)")
-            tokenizer = _tokenizer(plan)
-            say(f"  tokenizer {tokenizer.kind}, vocabulary of {tokenizer.vocab_size:,}")
-            with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=target) as temporary:
-                meta = _write(Path(temporary), name, plan, tokenizer)
-                _publish(Path(temporary), target)
-    except OSError as error:
-        raise UserError(
-            f"{target}: could not be written ({error.strerror}).\n  Choose another place: folder=<folder>"
-        ) from None
+    with plainly(target, way_out="\n  Choose another place: folder=<folder>"), _alone_in(target):
+        if not config.overwrite and _is_there(target, name, plan):
+            say(f"{target}: already prepared from this text with {plan.made}; nothing to do")
+            return target
+        say(f"{name}: {sum(map(len, plan.documents)):,} characters in {len(plan.documents)} document(s)")
+        tokenizer = _tokenizer(plan)
+        say(f"  tokenizer {tokenizer.kind}, vocabulary of {tokenizer.vocab_size:,}")
+        replace_files(target, FILES, lambda new: _write(new, name, plan, tokenizer), voucher="meta.json")
+    meta = read_meta(target / "meta.json")
     for split, made in (("train", meta.train), ("val", meta.val)):
         say(f"  {split:5} {made.tokens:>13,} tokens {made.bytes:>13,} bytes of text")
     say(f"  written to {target} (hash {meta.hash[:12]})")
@@ -114,19 +106,15 @@ def prepare(config: PrepareConfig, say: Callable[[str], None] = print) -> Path:
 def _alone_in(target: Path) -> Iterator[None]:
     """Create ``target`` and hold it while it is prepared: of two workers that start together, one prepares, one waits.
 
-    The system lets go of the lock when the process ends, however it ends. Without file locks (Windows) nobody waits.
     A folder that is still empty at the end is removed.
     """
-    target.mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as held:
-        with contextlib.suppress(ImportError, OSError):  # OSError: a network file system without locks
-            import fcntl
 
-            handle = os.open(target, os.O_RDONLY)
-            held.callback(os.close, handle)
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            for left in target.glob(f"{TEMPORARY}*"):  # by a process that was killed: whoever lives holds the lock
-                shutil.rmtree(left, ignore_errors=True)
+    def busy(holder: str) -> None:
+        print(f"{target}: is being prepared by {holder}; waiting for it", file=sys.stderr)
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with Lock(beside(target, "lock"), busy):
+        target.mkdir(exist_ok=True)
         try:
             yield
         finally:
@@ -187,7 +175,7 @@ def _tokenizer(plan: _Plan) -> Tokenizer:
     return make_tokenizer(plan.kind, "", plan.encoding)
 
 
-def _write(folder: Path, name: str, plan: _Plan, tokenizer: Tokenizer) -> Meta:
+def _write(folder: Path, name: str, plan: _Plan, tokenizer: Tokenizer) -> None:
     """All files of the dataset into an empty folder."""
     dtype = dtype_for(tokenizer.vocab_size)
     documents = plan.documents
@@ -214,7 +202,6 @@ def _write(folder: Path, name: str, plan: _Plan, tokenizer: Tokenizer) -> Meta:
     )
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer.to_json()), encoding="utf-8")
     (folder / "meta.json").write_text(json.dumps(plain(meta), indent=2) + "\n", encoding="utf-8")
-    return meta
 
 
 def _cut(documents: list[str], cut: int) -> tuple[list[tuple[str, bool]], list[tuple[str, bool]]]:
@@ -251,11 +238,3 @@ def _write_tokens(file: Path, tokens: Iterator[np.ndarray], tokenizer: Tokenizer
     if count < 2:
         raise UserError(f"source: too short: its {file.stem} split has {count} token(s), expected at least 2")
     return Split(tokens=count, bytes=size, sha256=digest.hexdigest())
-
-
-def _publish(temporary: Path, target: Path) -> None:
-    """Move the files in place. Without meta.json a folder is not prepared, so it goes first and comes last."""
-    for meta in ("meta.json", "meta.pkl"):
-        (target / meta).unlink(missing_ok=True)
-    for file in FILES:
-        os.replace(temporary / file, target / file)
