@@ -6,6 +6,7 @@ Everything that can be wrong with what was asked is found before the first file 
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
