@@ -74,7 +74,7 @@ def run_hydra(config_name: str, root: type[T], task: Callable[[T], Any]) -> int 
 
         try:
             overrides = list(HydraConfig.get().overrides.task)
-            outcome.append(task(config.check(config.resumed(cfg, overrides), root)))
+            outcome.append(task(config.check(chosen(cfg, overrides), root)))
         except UserError as error:
             outcome.append(error)
 
@@ -85,6 +85,16 @@ def run_hydra(config_name: str, root: type[T], task: Callable[[T], Any]) -> int 
     if outcome and isinstance(outcome[0], UserError):
         raise outcome[0]
     return outcome[0] if outcome and isinstance(outcome[0], int) else None
+
+
+def chosen(cfg: Any, overrides: list[str]) -> Any:
+    """What was composed; with ``resume`` the configuration of that run, with ``init_from`` the model of that one."""
+    resumed = config.resumed(cfg, overrides)
+    if "init_from" not in resumed or resumed["init_from"] is None:
+        return resumed
+    from minigpt.training.init_from import inherited  # torch: only where there are weights to read
+
+    return inherited(config.to_plain(resumed), overrides)
 
 
 @functools.cache

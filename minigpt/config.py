@@ -124,6 +124,7 @@ class TrainConfig(BlockParts):
     """Everything a run is. The component keys are the default block; ``blocks``, ``pattern`` and ``layers`` vary it.
 
     name: the run's folder is ``out/name`` (None: the time and the config's hash). resume: a run folder to go on from.
+    init_from: a run or checkpoint whose weights the run starts from; it has the model of those.
     plugins: modules that register components. explorations, study: of sweeps; None for a single run.
     """
 
@@ -144,6 +145,7 @@ class TrainConfig(BlockParts):
     out: str = "out"
     name: str | None = None
     resume: str | None = None
+    init_from: str | None = None
     study: str | None = None
     workers: PositiveInt = 1
     plugins: list[str] = ()  # type: ignore[assignment]

@@ -33,6 +33,7 @@ __all__ = [
     "load_weights",
     "read_spec",
     "save_checkpoint",
+    "start_from",
     "verified",
 ]
 
@@ -115,6 +116,26 @@ def load_weights(model: nn.Module, folder: Path | str) -> None:
     with _weights(folder) as stored:
         _check_fit(gpt, stored, folder)
         _fill(gpt, stored)
+
+
+def start_from(model: nn.Module, folder: Path | str) -> frozenset[str]:
+    """Fill ``model`` with a checkpoint's weights, to train something else from there; returns the names filled.
+
+    The context may be another one where no tensor depends on it. Raises UserError when the checkpoint is torn, or holds
+    another architecture or vocabulary, naming what differs; the model is then untouched.
+    """
+    gpt, folder = _unwrapped(model), find_checkpoint(folder)
+    verified(folder, (WEIGHTS, SPEC))
+    source = read_spec(folder)
+    _check_same(source, dataclasses.replace(gpt.spec, block_size=source.block_size), folder)
+    with _weights(folder) as stored:
+        try:
+            _check_fit(gpt, stored, folder)
+        except UserError:
+            _check_same(source, gpt.spec, folder)  # in the words of the configuration, if it has some
+            raise
+        _fill(gpt, stored)
+        return frozenset(stored.keys())
 
 
 def read_spec(folder: Path) -> ModelSpec:

@@ -152,15 +152,16 @@ class Grid:
         del content["hydra"]
         if any(mark in json.dumps(content, default=str) for mark in ("${", '"???"')):
             raise _NotPlainError
-        return content  # type: ignore[return-value]
+        return _started(content, texts)  # type: ignore[arg-type]
 
     def _composed(self, texts: Iterator[str]) -> Content:
         from omegaconf import open_dict
 
-        composed = self._loader.load_sweep_config(self._master, list(texts))
+        given = list(texts)
+        composed = self._loader.load_sweep_config(self._master, given)
         with open_dict(composed):
             del composed["hydra"]
-        return config.to_plain(composed)
+        return _started(config.to_plain(composed), given)
 
     def _of_swept(self) -> list[list[Saying]]:
         return [said for said, swept in zip(self._sayings, self._swept, strict=True) if swept]
@@ -173,12 +174,23 @@ class Grid:
         for index, (override, said) in enumerate(zip(overrides, self._sayings, strict=True)):
             if not self._swept[index]:
                 continue
+            if said[0].key == "init_from":  # decides what everything else means
+                return False
             if len({s.group for s in said}) > 1 or override.package is not None:
                 return False
             others = [o[0].key for i, o in enumerate(self._sayings) if i != index and not o[0].group]
             if not said[0].group and (not override.is_force_add() or any(_nested(said[0].key, k) for k in others)):
                 return False
         return True
+
+
+def _started(content: Content, texts: Sequence[str]) -> Content:
+    """With ``init_from``, the model of the run it names, where the texts say nothing else."""
+    if content["init_from"] is None:
+        return content
+    from minigpt.training.init_from import inherited  # torch: only where there are weights to read
+
+    return inherited(content, texts)
 
 
 def _sayings(loader: ConfigLoader, override: Override) -> list[Saying]:

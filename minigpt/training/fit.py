@@ -28,6 +28,7 @@ from minigpt.training.hooks.base import Hook
 from minigpt.training.hooks.display import Display
 from minigpt.training.hooks.metrics_file import MetricsFile
 from minigpt.training.hooks.trackers import Tracking
+from minigpt.training.init_from import find_parent
 from minigpt.training.interruption import Interruption
 from minigpt.training.record import RunRecord, provenance, read_run
 from minigpt.training.state import SavedState, last_checkpoint, load_state
@@ -57,6 +58,9 @@ def fit(run: TrainConfig, *, overrides: Mapping[str, Any] | None = None, hooks: 
         raise UserError(f"nothing to train: all {plan.parameter_count():,} parameters of this model are frozen")
     check_task(registry.build(run.task), dataset, plan)
     checkpoint, state = (None, None) if former is None else find_state(former, dataset)
+    origin: dict[str, Any] = {} if former is None else {"parent": former.parent, "parent_hash": former.parent_hash}
+    if run.init_from is not None and checkpoint is None:
+        origin = find_parent(run.init_from, plan, dataset)
     if former is not None and former.status == "completed" and state is not None and is_finished(run, state):
         print(f"{folder} is complete, nothing is left to do. A larger budget goes on with it: training.max_steps=...")
         return former
@@ -66,6 +70,7 @@ def fit(run: TrainConfig, *, overrides: Mapping[str, Any] | None = None, hooks: 
     record = dataclasses.replace(
         record,
         overrides=dict(overrides or {}) if former is None else former.overrides,
+        **origin,
         steps=0 if state is None else state.standing.step,
     )
     open_folder(run, record, plan)

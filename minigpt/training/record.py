@@ -32,7 +32,7 @@ class RunRecord:
     seen, at best_step. bits_per_byte: val_loss in bits per byte of the text. overrides: what a sweep set for this run.
     flops_per_token: of one decode step's matrix products at context block_size. state_bytes_per_token: cache bytes at
     that context, divided by it, in the training's working format. figures: what task and model measured, by name, at
-    the last log line.
+    the last log line. parent: the checkpoint it started from, parent_hash of that one's content.
     """
 
     name: str
@@ -56,6 +56,8 @@ class RunRecord:
     trainable_parameters: int | None = None
     flops_per_token: int | None = None
     state_bytes_per_token: float | None = None
+    parent: str | None = None
+    parent_hash: str | None = None
     dataset: str | None = None
     dataset_hash: str | None = None
     tokenizer_hash: str | None = None

@@ -17,7 +17,7 @@ from minigpt.config import TrainConfig
 from minigpt.data.dataset import Dataset
 from minigpt.device import Precision, peak_memory, random_state, set_random_state
 from minigpt.model import GPT, ModelSpec
-from minigpt.model.checkpoint import load_weights, save_checkpoint
+from minigpt.model.checkpoint import load_weights, save_checkpoint, start_from
 from minigpt.training.budget import Budget
 from minigpt.training.companions import Frozen
 from minigpt.training.evaluate import Validation, validate
@@ -62,6 +62,8 @@ class Trainer:
         self.highest_loss = config.training.diverged_above * math.log(spec.vocab_size)
 
         self.model = GPT.create(spec, self.device, initialise=checkpoint is None).train()
+        if checkpoint is None and record.parent is not None:
+            start_from(self.model, record.parent)
         self.model.checkpoint_activations = config.training.activation_checkpointing
         self.forward = torch.compile(self.model) if config.training.compile else self.model
         parameters = {name: p for name, p in self.model.named_parameters() if p.requires_grad}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from minigpt.config import LoggerConfig, TrainConfig
+from minigpt.files import read_text, write_text
 from minigpt.schema import plain
 from minigpt.training.hooks.base import Hook
 
@@ -87,7 +88,7 @@ class WandB:
 
         known = folder / "wandb.id"
         if not known.is_file():
-            known.write_text(secrets.token_hex(4), encoding="utf-8")
+            write_text(known, secrets.token_hex(4))
         options: LoggerConfig = run.logger
         settings = wandb.Settings(
             init_timeout=options.init_timeout, login_timeout=options.init_timeout, console="off", silent=True
@@ -95,7 +96,7 @@ class WandB:
         self.run = wandb.init(
             project=options.project,
             name=folder.name,
-            id=known.read_text(encoding="utf-8").strip(),
+            id=read_text(known, links=False).strip(),
             resume="allow" if options.mode == "online" else None,  # offline, the id is enough
             dir=str(folder),
             mode=options.mode,

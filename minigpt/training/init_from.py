@@ -1,0 +1,87 @@
+"""Starting from the weights of another run or checkpoint: which model that is, and whether everything fits."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from minigpt import registry, schema
+from minigpt.checkpoint_folder import find_checkpoint, read_meta, verified
+from minigpt.config import ModelConfig
+from minigpt.data.dataset import Dataset
+from minigpt.errors import UserError
+from minigpt.files import sha256_of_text
+from minigpt.model import GPT, read_spec
+from minigpt.model.checkpoint import SPEC, TOKENIZER, WEIGHTS, start_from
+from minigpt.training.companions import refuse_other_tokenizer
+
+_LAYOUT = {"blocks": {}, "pattern": [], "layers": {}, "repeat_pattern": False}  # how blocks are laid, when nobody says
+
+
+def find_parent(path: str, plan: GPT, dataset: Dataset) -> dict[str, str]:
+    """The checkpoint that ``path``, a run's folder or a checkpoint's, means, and its hash, as fields of a RunRecord.
+
+    Raises UserError unless the model of ``plan`` can start from it and read ``dataset``.
+    """
+    try:
+        folder = find_checkpoint(path)
+        verified(folder, (TOKENIZER,))
+        refuse_other_tokenizer(folder, dataset)
+        start_from(plan, folder)  # of shapes alone: nothing is filled
+    except UserError as error:
+        raise UserError(f"init_from: {error}") from None
+    files = read_meta(folder)["files"]
+    content = {name: files[name]["sha256"] for name in (WEIGHTS, SPEC, TOKENIZER)}
+    return {"parent": str(folder), "parent_hash": sha256_of_text(json.dumps(content, sort_keys=True))}
+
+
+def inherited(content: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """With ``init_from``, a composed configuration with the parent's model in place of what nobody has chosen.
+
+    overrides: what was typed, ``key=value``. That, and what is not at its default, is left as it is: whether it fits
+    the weights is checked when they are read. A component of another name than the default is taken whole, a single
+    option over those of the parent's component.
+    """
+    content = dict(content)
+    if content.get("init_from") is None or content.get("resume") is not None:
+        return content
+    typed = {override.lstrip("+~").split("=", 1)[0] for override in overrides}
+    if "model" in typed:
+        raise UserError(
+            f"init_from: the model is that of {content['init_from']}; model=<preset> would be another. Leave it out"
+        )
+    try:
+        stored = schema.plain(read_spec(find_checkpoint(str(content["init_from"]))))
+    except UserError as error:
+        raise UserError(f"init_from: {error}") from None
+    sizes = {f.name: stored[f.name] for f in dataclasses.fields(ModelConfig)}
+    content["model"] = sizes | _chosen("model", content["model"], schema.defaults(ModelConfig), typed)
+    for key, node in {**stored, **stored["default"]}.items():
+        if key in content and key not in ("init", "seed", *_LAYOUT):
+            content[key] = _part(key, content[key], node, typed)
+    labels = [block["label"] for block in stored["blocks"]]
+    if all(content[key] == default and key not in typed for key, default in _LAYOUT.items()) and len(set(labels)) > 1:
+        content["pattern"] = labels
+        content["blocks"] = {
+            block["label"]: {axis: node for axis, node in block.items() if axis != "label"}
+            for block in stored["blocks"]
+            if block["label"] != "default"
+        }
+    return content
+
+
+def _part(key: str, here: Any, there: Any, typed: set[str]) -> Any:
+    """What a key holds: a component, or something else that is taken whole."""
+    if key not in registry.AXES:
+        return here if here or key in typed else there
+    default = schema.plain(registry.spec(key, registry.HOUSE_DEFAULTS[key]))
+    if key in typed or f"{key}.name" in typed or here["name"] != default["name"]:
+        return here
+    return there | _chosen(key, here, default, typed)
+
+
+def _chosen(group: str, here: Mapping[str, Any], default: Mapping[str, Any], typed: set[str]) -> dict[str, Any]:
+    """The options of a group that somebody chose: typed, or not at their default."""
+    return {k: v for k, v in here.items() if f"{group}.{k}" in typed or k not in default or v != default[k]}
