@@ -41,35 +41,42 @@ class Point:
 
 
 class CombinationCheck:
-    """Builds a run's model on the meta device, each dataset opened once: finds what cannot train before it starts.
+    """Builds a run's model on the meta device, each dataset opened once, and asks whether its task and the weights it
+    starts from fit: finds what cannot train before it starts.
 
     Models that differ in nothing but the seed are built once.
     """
 
     def __init__(self) -> None:
-        self._vocabularies: dict[tuple[str, str, int | None, int], int] = {}
+        self._datasets: dict[tuple[str, str, int | None, int], Any] = {}
         self._outcomes: dict[str, str] = {}
 
     def __call__(self, run: TrainConfig) -> None:
         """Raise UserError when the run's data or its combination of parts cannot work."""
         from minigpt.data.dataset import open_dataset  # torch: not before there is something to build
-        from minigpt.model import GPT, resolve
+        from minigpt.model import resolve
+        from minigpt.training.init_from import find_parent
+        from minigpt.training.plan import plan_of
 
         data, block_size = run.data, run.model.block_size
         key = (data.name, data.folder, data.val_tokens, block_size)
-        if key not in self._vocabularies:
-            dataset = open_dataset(data.name, data.folder, block_size=block_size, val_tokens=data.val_tokens)
-            self._vocabularies[key] = dataset.vocab_size
-        spec = resolve(dataclasses.replace(run, seed=0), self._vocabularies[key])
-        model = json.dumps(schema.plain(spec))
-        if model not in self._outcomes:
+        if key not in self._datasets:
+            self._datasets[key] = open_dataset(
+                data.name, data.folder, block_size=block_size, val_tokens=data.val_tokens
+            )
+        dataset = self._datasets[key]
+        spec = resolve(dataclasses.replace(run, seed=0), dataset.vocab_size)
+        what = json.dumps([key, *map(schema.plain, (spec, run.task, run.init_from))])
+        if what not in self._outcomes:
             try:
-                GPT.on_meta(spec)
-                self._outcomes[model] = ""
+                plan = plan_of(run, dataset)
+                if run.init_from is not None:
+                    find_parent(run.init_from, plan, dataset)
+                self._outcomes[what] = ""
             except UserError as error:
-                self._outcomes[model] = str(error)
-        if self._outcomes[model]:
-            raise UserError(self._outcomes[model])
+                self._outcomes[what] = str(error)
+        if self._outcomes[what]:
+            raise UserError(self._outcomes[what])
 
 
 def check_all(points: Sequence[Point]) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from minigpt import config, registry
+from minigpt import config
 from minigpt.config import TrainConfig
 from minigpt.cost import Work
 from minigpt.data.dataset import Dataset, open_dataset
@@ -22,7 +22,6 @@ from minigpt.files import is_disk_full, plainly, replacing, write_json
 from minigpt.model import GPT, resolve
 from minigpt.schema import plain
 from minigpt.training.budget import Budget
-from minigpt.training.companions import check_task
 from minigpt.training.display import describe
 from minigpt.training.hooks.base import Hook
 from minigpt.training.hooks.display import Display
@@ -30,6 +29,7 @@ from minigpt.training.hooks.metrics_file import MetricsFile
 from minigpt.training.hooks.trackers import Tracking
 from minigpt.training.init_from import find_parent
 from minigpt.training.interruption import Interruption
+from minigpt.training.plan import plan_of
 from minigpt.training.record import RunRecord, provenance, read_run
 from minigpt.training.state import SavedState, last_checkpoint, load_state
 from minigpt.training.trainer import Trainer, over
@@ -53,10 +53,7 @@ def fit(run: TrainConfig, *, overrides: Mapping[str, Any] | None = None, hooks: 
     dataset = open_dataset(
         run.data.name, run.data.folder, block_size=run.model.block_size, val_tokens=run.data.val_tokens
     )
-    plan = GPT.on_meta(resolve(run, dataset.vocab_size))
-    if not plan.trainable_count():
-        raise UserError(f"nothing to train: all {plan.parameter_count():,} parameters of this model are frozen")
-    check_task(registry.build(run.task), dataset, plan)
+    plan = plan_of(run, dataset)
     checkpoint, state = (None, None) if former is None else find_state(former, dataset)
     origin: dict[str, Any] = {} if former is None else {"parent": former.parent, "parent_hash": former.parent_hash}
     if run.init_from is not None and checkpoint is None:
@@ -88,10 +85,11 @@ def fit(run: TrainConfig, *, overrides: Mapping[str, Any] | None = None, hooks: 
 
 def refuse_many_processes() -> None:
     """Raise UserError when torchrun or the like has started several of us: each would train the same run."""
-    if int(os.environ.get("WORLD_SIZE") or 1) > 1:
+    size = os.environ.get("WORLD_SIZE", "1")
+    if size not in ("", "1"):
         raise UserError(
-            f"WORLD_SIZE={os.environ['WORLD_SIZE']}: a run trains in one process; {os.environ['WORLD_SIZE']} would "
-            f"fight over its folder. Start it without torchrun; for many runs at once: -m ... workers=<n>"
+            f"WORLD_SIZE={size}: a run trains in one process, several would fight over its folder. "
+            f"Start it without torchrun; for many runs at once: -m ... workers=<n>"
         )
 
 

@@ -227,3 +227,7 @@ def test_a_sweep_starts_every_trial_from_the_parent(parent, data_folder, tmp_pat
     assert {record["parameters"] for record in records} == {parent.parameters}
     assert len({record["parent_hash"] for record in records}) == 1
     assert len(records) == 2
+    refusal = command(f"init_from={parent.folder}", *data, "-m", "model.n_layer=2,3", "study=b", folder=tmp_path)
+    assert refusal.returncode == 2
+    assert "point model.n_layer=3: init_from: model.n_layer: checkpoint has 2, this model 3" in refusal.stderr
+    assert not (tmp_path / "out" / "b").exists()

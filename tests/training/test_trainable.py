@@ -74,13 +74,13 @@ def test_an_optimizer_with_two_sets_of_weights_goes_on_exactly(configure):
     assert same_metrics(folder) == same_metrics(whole.folder)
 
 
-@pytest.mark.parametrize(("size", "refused"), [("2", True), ("1", False), ("", False)])
+@pytest.mark.parametrize(("size", "refused"), [("2", True), ("many", True), ("1", False), ("", False)])
 def test_several_processes_for_one_run_are_refused(configure, tmp_path, monkeypatch, size, refused):
     monkeypatch.setenv("WORLD_SIZE", size)
     monkeypatch.setenv("RANK", "0")
     if not refused:
         assert fit(configure(training={"max_steps": 1})).status == "completed"
         return
-    with pytest.raises(UserError, match="WORLD_SIZE=2: a run trains in one process"):
+    with pytest.raises(UserError, match=f"WORLD_SIZE={size}: a run trains in one process"):
         fit(configure())
     assert not (tmp_path / "out").exists()
