@@ -7,6 +7,7 @@ which callers may take for a reason to try again later. The ``way_out`` of a mes
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import hashlib
 import json
@@ -101,6 +102,13 @@ def write_text(file: Path, text: str) -> None:
 def write_json(file: Path, content: Any) -> None:
     """Replace ``file`` by JSON, whole or not at all. Raises UserError when the system refuses."""
     write_text(file, json.dumps(content, indent=1) + "\n")
+
+
+def overwrite_text(file: Path, text: str) -> None:
+    """Put ``text`` over what a file holds: for a disk with no room for a second file. Not whole if the process ends."""
+    with plainly(file), os.fdopen(_open_plain(file, os.O_RDWR | _NO_LINK), "r+b") as stream:
+        stream.write(text.encode())
+        stream.truncate()
 
 
 def clear_temporary(folder: Path) -> None:
@@ -233,16 +241,28 @@ def sha256_of_text(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+@dataclasses.dataclass(frozen=True)
+class Holder:
+    """Who has a lock. pid: of the process, None when its file does not say."""
+
+    pid: int | None
+    words: str
+
+    def __str__(self) -> str:
+        return self.words
+
+
 class Lock:
     """One process at a time: ``with Lock(folder / ".lock", busy)``.
 
     busy: called when another process has it, with who that is; what it raises ends the attempt, when it returns, this
-    process waits. The file says who has the lock and goes with it; the system lets go of it when the process ends,
-    however it ends. Where files cannot be locked (Windows, some network file systems), nobody is kept out.
+    process waits. patience: seconds it may take before ``busy`` hears of it. The file says who has the lock and goes
+    with it; the system lets go of it when the process ends, however it ends. Where files cannot be locked (Windows,
+    some network file systems), nobody is kept out.
     """
 
-    def __init__(self, file: Path, busy: Callable[[str], None]):
-        self.file, self.busy = file, busy
+    def __init__(self, file: Path, busy: Callable[[Holder], None], patience: float = 0.0):
+        self.file, self.busy, self.patience = file, busy, patience
         self._handle: int | None = None
 
     def __enter__(self) -> Lock:
@@ -251,17 +271,13 @@ class Lock:
                 handle = _open_plain(self.file, os.O_RDWR | os.O_CREAT | _NO_LINK)
             try:
                 if not self._take(handle):
-                    os.close(handle)
                     break
                 if _is_at(handle, self.file):  # else its former holder has removed it while we waited
                     self._handle = handle
                     self._sign(handle)
-                else:
-                    os.close(handle)
-            except BaseException:
+            finally:
                 if self._handle is None:
                     os.close(handle)
-                raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -273,11 +289,14 @@ class Lock:
 
     def _take(self, handle: int) -> bool:
         """Lock an open file, waiting if need be; False where files cannot be locked."""
+        deadline = time.monotonic() + self.patience
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self.busy(_holder(handle))
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            while not _locked(handle):
+                if time.monotonic() >= deadline:
+                    self.busy(_holder(handle))
+                    fcntl.flock(handle, fcntl.LOCK_EX)
+                    break
+                time.sleep(0.05)
         except OSError:
             return False
         return True
@@ -289,16 +308,39 @@ class Lock:
             os.pwrite(handle, json.dumps(said).encode(), 0)
 
 
-def _holder(handle: int) -> str:
+def holder_of(file: Path) -> Holder | None:
+    """Who has the lock of ``file`` right now; None when nobody has, or it cannot be known."""
+    try:
+        handle = _open_plain(file, os.O_RDWR | _NO_LINK)
+    except OSError:
+        return None
+    try:
+        return None if fcntl is None or _locked(handle) else _holder(handle)
+    except OSError:
+        return None
+    finally:
+        os.close(handle)
+
+
+def _locked(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _holder(handle: int) -> Holder:
     """Who has a lock, from what its file says."""
     try:
         said = json.loads(os.pread(handle, 1 << 16, 0))
         since = time.strftime("%H:%M:%S", time.localtime(float(said["since"])))
         where = "" if said["host"] == socket.gethostname() else f" on {said['host']}"
-        text = f"process {int(said['pid'])}{where} ({str(said['command'])[:120]}, since {since})"
-    except (OSError, ValueError, TypeError, KeyError, OverflowError):
-        return "another process"
-    return "".join(c if c.isprintable() else "?" for c in text)
+        pid, command = int(said["pid"]), str(said["command"])[:120]
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
+        return Holder(None, "another process")
+    words = f"process {pid}{where} ({command}, since {since})"
+    return Holder(pid, "".join(c if c.isprintable() else "?" for c in words))
 
 
 def _is_at(handle: int, file: Path) -> bool:

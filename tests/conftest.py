@@ -4,6 +4,9 @@ project."""
 from __future__ import annotations
 
 import os
+import subprocess
+
+import pytest
 
 # Nothing a test starts may wait for a network.
 os.environ.setdefault("WANDB_MODE", "offline")
@@ -21,3 +24,22 @@ def pytest_configure(config):
     from minigpt import registry
 
     registry.load_plugins(config.getoption("--plugin"))
+
+
+@pytest.fixture
+def make_disk(tmp_path):
+    """make_disk("64k") -> the folder of a disk of that size; skips where a disk may not be mounted."""
+    mounted = []
+
+    def make_disk(size, options="rw"):
+        place = tmp_path / f"disk{len(mounted)}"
+        place.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size},{options}", "none", str(place)]
+        if subprocess.run(command, capture_output=True, check=False).returncode:
+            pytest.skip("needs the right to mount a disk")
+        mounted.append(place)
+        return place
+
+    yield make_disk
+    for place in mounted:
+        subprocess.run(["umount", "-l", str(place)], check=True)

@@ -20,7 +20,7 @@ from minigpt.data.source import read_documents
 from minigpt.data.tiktoken_bpe import is_path
 from minigpt.data.tokenizers import CharTokenizer, Tokenizer, make_tokenizer
 from minigpt.errors import UserError
-from minigpt.files import Lock, beside, plainly, replace_files
+from minigpt.files import Holder, Lock, beside, plainly, replace_files
 from minigpt.schema import Range, options, plain
 
 PIECE = 1 << 22  # characters encoded at once where the tokenizer allows it: some 64 MB of memory
@@ -109,7 +109,7 @@ def _alone_in(target: Path) -> Iterator[None]:
     A folder that is still empty at the end is removed.
     """
 
-    def busy(holder: str) -> None:
+    def busy(holder: Holder) -> None:
         print(f"{target}: is being prepared by {holder}; waiting for it", file=sys.stderr)
 
     target.parent.mkdir(parents=True, exist_ok=True)

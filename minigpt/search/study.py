@@ -8,7 +8,6 @@ a trial again, delete its folder. A record that cannot be read stops nothing: it
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import re
 import signal
@@ -21,12 +20,13 @@ from pathlib import Path
 from minigpt import config
 from minigpt.data.dataset_folder import open_prepared
 from minigpt.errors import UserError
+from minigpt.files import Holder, Lock
 from minigpt.search.launcher import FinishedJob, Job, Launcher
 from minigpt.search.points import Point, for_study, trial_name, unique
 from minigpt.search.progress import counted
 from minigpt.search.trials import TrialStore
 from minigpt.search.worker import only_worker_of
-from minigpt.training.record import FINAL, RunRecord, read_run
+from minigpt.training.record import FINAL, LOCK, RunRecord, read_run
 
 _FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """Signals somebody sends to a trial, which may then go on another time. Any other is its own crash."""
@@ -58,12 +58,8 @@ class Study:
         if (self.folder / "run.json").is_file():
             raise UserError(f"study: '{self.folder}' is a training run. Choose another name: study=<name>")
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = (self.folder / ".lock").open("w")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._lock.close()
-            raise UserError(f"study: '{self.folder}' is being run by another process. Wait or stop it") from None
+        self._lock = Lock(self.folder / LOCK, self._busy)
+        self._lock.__enter__()
         self._read_records()
         self._store = TrialStore(self.folder)
         if self._store.broken is not None:
@@ -74,7 +70,10 @@ class Study:
 
     def __exit__(self, *_: object) -> None:
         self._store.close()
-        self._lock.close()
+        self._lock.__exit__()
+
+    def _busy(self, holder: Holder) -> None:
+        raise UserError(f"study: '{self.folder}' is being run by {holder}. Wait or stop it")
 
     def record(self, point: Point) -> RunRecord | None:
         """The record of a point that has ended for good, else None."""

@@ -8,20 +8,18 @@ reads the end of its standard input then.
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO
 
 from minigpt import config
 from minigpt.config import TrainConfig
-from minigpt.training.record import FINAL, read_run
+from minigpt.files import Holder, Lock
+from minigpt.training.record import FINAL, LOCK, read_run
 
 _GRACE_SECONDS = 30.0
 _PATIENCE_SECONDS = 3.0  # for another worker that saves, before anybody is told
@@ -32,14 +30,14 @@ def train(folder: Path) -> int:
 
     Whatever goes wrong ends up in the record. An interrupt is passed on.
     """
-    with only_worker_of(folder):
+    with only_worker_of(folder) as lock:
         if read_run(folder).status in FINAL:
             return 0
         try:
             from minigpt.training.fit import fit  # torch: inside what is recorded
 
             run = config.check(config.load_yaml(folder / "config.yaml"), TrainConfig)
-            return 0 if fit(dataclasses.replace(run, resume=str(folder))).status == "completed" else 1
+            return 0 if fit(dataclasses.replace(run, resume=str(folder)), lock=lock).status == "completed" else 1
         except BaseException as error:
             record = read_run(folder)
             if record.status == "running":  # it ended before the run itself could say so
@@ -49,44 +47,23 @@ def train(folder: Path) -> int:
             raise
 
 
-@contextmanager
-def only_worker_of(folder: Path, say: Callable[[str], None] = print) -> Iterator[None]:
-    """Wait until no other worker has this trial: one whose sweep was killed may still be saving.
+def only_worker_of(folder: Path, say: Callable[[str], None] = print) -> Lock:
+    """The lock of a trial's run, which waits until no other process has it: one whose sweep was killed may be saving.
 
     say: told whom this waits for, when it takes longer than saving does.
     """
-    with (folder / ".lock").open("a+") as lock:
-        deadline = time.monotonic() + _PATIENCE_SECONDS
-        while not _taken(lock):
-            if time.monotonic() > deadline:
-                say(_whom(folder, lock))
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                break
-            time.sleep(0.05)
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield
+    return Lock(folder / LOCK, lambda holder: say(_whom(folder, holder)), patience=_PATIENCE_SECONDS)
 
 
-def _taken(lock: IO[str]) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _whom(folder: Path, lock: IO[str]) -> str:
+def _whom(folder: Path, holder: Holder) -> str:
     """Who holds a trial, and how to go on."""
-    lock.seek(0)
-    holder = lock.read().strip() or "unknown"
-    state = Path(f"/proc/{holder}/stat")
+    state = Path(f"/proc/{holder.pid}/stat")
     stopped = state.is_file() and state.read_text().rsplit(")", 1)[-1].split()[0] in "Tt"
-    way_out = f"let it go on with: kill -CONT {holder}; or end it with: kill -KILL {holder}"
+    way_out = f"let it go on with: kill -CONT {holder.pid}; or end it with: kill -KILL {holder.pid}"
+    left = "stopped" if stopped else "running"
     return (
-        f"{folder}: waiting for its worker, process {holder}, which an earlier start has left "
-        f"{'stopped' if stopped else 'running'}\n  {way_out}; this command then takes the trial over"
+        f"{folder}: waiting for its worker, {holder}, which an earlier start has left {left}\n"
+        f"  {way_out}; this command then takes the trial over"
     )
 
 

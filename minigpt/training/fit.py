@@ -5,24 +5,23 @@ Everything that can be wrong with what was asked is found before the first file 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from minigpt import config
 from minigpt.config import TrainConfig
 from minigpt.cost import Work
 from minigpt.data.dataset import Dataset, open_dataset
 from minigpt.device import Precision, choose_device, choose_precision, is_out_of_memory, seed_everything, set_up
 from minigpt.errors import UserError
-from minigpt.files import is_disk_full, plainly, replacing, write_json
+from minigpt.files import DiskFullError, Lock, is_disk_full
 from minigpt.model import GPT, resolve
-from minigpt.schema import plain
 from minigpt.training.budget import Budget
 from minigpt.training.display import describe
+from minigpt.training.folder import RunFolder
 from minigpt.training.hooks.base import Hook
 from minigpt.training.hooks.display import Display
 from minigpt.training.hooks.metrics_file import MetricsFile
@@ -35,21 +34,34 @@ from minigpt.training.state import SavedState, last_checkpoint, load_state
 from minigpt.training.trainer import Trainer, over
 
 
-def fit(run: TrainConfig, *, overrides: Mapping[str, Any] | None = None, hooks: Sequence[Hook] = ()) -> RunRecord:
+def fit(
+    run: TrainConfig,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    hooks: Sequence[Hook] = (),
+    lock: Lock | None = None,
+) -> RunRecord:
     """Train what ``run`` describes, or go on with the run that ``run.resume`` names, and return its record.
 
     overrides: what a sweep set for this run, remembered in the record. hooks: what else watches the run, beside
-    metrics.jsonl, the tracker and the display. A run that diverges, runs out of memory or is interrupted returns with
-    that status; an exception is recorded as ``failed`` and raised again.
-    Raises UserError, before anything is written, for a configuration that cannot be trained or a folder that is taken.
+    metrics.jsonl, the tracker and the display. lock: of the folder to go on in, when the caller has it already. A run
+    that diverges, runs out of memory or is interrupted returns with that status; an exception is recorded as ``failed``
+    and raised again.
+    Raises UserError, before anything is written, for a configuration that cannot be trained, a folder that is taken and
+    a run that another process trains.
     """
     refuse_many_processes()
+    with RunFolder(run, lock) as folder:
+        return train(run, folder, overrides or {}, hooks)
+
+
+def train(run: TrainConfig, folder: RunFolder, overrides: Mapping[str, Any], hooks: Sequence[Hook]) -> RunRecord:
+    """Train in a folder that nobody else has."""
+    former = folder.former
     device = choose_device(run.device)
     set_up(device, run.training.threads)
     precision = choose_precision(run.training.precision, device, run.model.d_model)
     refuse_unbuildable(run)
-    former = None if run.resume is None else read_run(run.resume)
-    folder = choose_folder(run) if former is None else former.folder
     dataset = open_dataset(
         run.data.name, run.data.folder, block_size=run.model.block_size, val_tokens=run.data.val_tokens
     )
@@ -59,18 +71,20 @@ def fit(run: TrainConfig, *, overrides: Mapping[str, Any] | None = None, hooks: 
     if run.init_from is not None and checkpoint is None:
         origin = find_parent(run.init_from, plan, dataset)
     if former is not None and former.status == "completed" and state is not None and is_finished(run, state):
-        print(f"{folder} is complete, nothing is left to do. A larger budget goes on with it: training.max_steps=...")
+        print(
+            f"{folder.path} is complete, nothing is left to do. A larger budget goes on with it: training.max_steps=..."
+        )
         return former
 
-    run = dataclasses.replace(run, name=folder.name, resume=None)
-    record = new_record(run, folder, plan, dataset, precision)
+    run = dataclasses.replace(run, name=folder.path.name, resume=None)
+    record = new_record(run, folder.path, plan, dataset, precision)
     record = dataclasses.replace(
         record,
-        overrides=dict(overrides or {}) if former is None else former.overrides,
+        overrides=dict(overrides) if former is None else former.overrides,
         **origin,
         steps=0 if state is None else state.standing.step,
     )
-    open_folder(run, record, plan)
+    folder.write(run, plan.spec, record)
     describe(plan)
     seed_everything(run.seed)
     try:
@@ -80,7 +94,7 @@ def fit(run: TrainConfig, *, overrides: Mapping[str, Any] | None = None, hooks: 
             outcome = trainer.run(interruption)
         return trainer.record.updated(status=outcome.status, reason=outcome.reason, **trainer.results())
     except BaseException as error:
-        return close_failed(folder, error)
+        return close_failed(record, error)
 
 
 def refuse_many_processes() -> None:
@@ -96,28 +110,6 @@ def refuse_many_processes() -> None:
 def refuse_unbuildable(run: TrainConfig) -> None:
     """Raise UserError for parts that do not fit together, before a dataset is prepared for them."""
     GPT.on_meta(resolve(run, run.model.vocab_size or 1))
-
-
-def choose_folder(run: TrainConfig) -> Path:
-    """The folder of a new run, directly in ``out``.
-
-    Raises UserError when it is there already (nothing is overwritten), for a name that leads elsewhere, and for keys
-    that only a sweep heeds.
-    """
-    for key, default in (("study", None), ("workers", 1)):
-        if getattr(run, key) != default:
-            raise UserError(
-                f"{key}: is heeded by sweeps (-m, explorations=), a single run would ignore it. Leave it out"
-            )
-    if run.name is not None and Path(run.name).name != run.name:
-        raise UserError(
-            f"name: '{run.name}' leads out of '{run.out}'. Take a plain name, and out=<folder> for its place"
-        )
-    name = run.name or f"{time.strftime('%Y%m%d-%H%M%S')}-{run.identity[:6]}"
-    folder = Path(run.out) / name
-    if folder.exists():
-        raise UserError(f"{folder}: is there already. Go on with it by resume={folder}, or choose another name=")
-    return folder
 
 
 def find_state(former: RunRecord, dataset: Dataset) -> tuple[Path | None, SavedState | None]:
@@ -163,22 +155,13 @@ def new_record(run: TrainConfig, folder: Path, plan: GPT, dataset: Dataset, prec
     )
 
 
-def open_folder(run: TrainConfig, record: RunRecord, plan: GPT) -> None:
-    """Make or reopen the run's folder: ``config.yaml``, ``model.json``, and a record that says it is running."""
-    folder = record.folder
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be made ({error.strerror}). Choose another out=") from None
-    with plainly(folder / "config.yaml"), replacing(folder / "config.yaml") as new:
-        config.save_yaml(run, new)
-    write_json(folder / "model.json", plain(plan.spec) | {"plugins": list(run.plugins)})
-    record.write()
+def close_failed(record: RunRecord, error: BaseException) -> RunRecord:
+    """Record how a run ended that raised. Out of memory is a result and returned; anything else is raised again.
 
-
-def close_failed(folder: Path, error: BaseException) -> RunRecord:
-    """Record how a run ended that raised. Out of memory is a result and returned; anything else is raised again."""
-    record = read_run(folder)
+    record: as it was at the start; what has been written since counts.
+    """
+    with contextlib.suppress(UserError):
+        record = read_run(record.folder)
     first = (str(error).splitlines() or [""])[0]
     if is_out_of_memory(error):
         way_out = "Take a smaller training.batch_size, or training.activation_checkpointing=true"
@@ -186,7 +169,12 @@ def close_failed(folder: Path, error: BaseException) -> RunRecord:
     if isinstance(error, KeyboardInterrupt):
         record.updated(status="interrupted", reason="interrupted")
     elif is_disk_full(error):
-        record.updated(status="interrupted", reason=f"disk full: {first}")
+        record.close_without_room("interrupted", f"disk full: {first}")
+        if not isinstance(error, UserError):
+            raise DiskFullError(
+                f"{record.folder}: disk full ({first}). Make room, then resume={record.folder}"
+            ) from error
     else:
-        record.updated(status="failed", reason=f"{type(error).__name__}: {first}")
+        named = first if isinstance(error, UserError) else f"{type(error).__name__}: {first}"
+        record.updated(status="failed", reason=named)
     raise error

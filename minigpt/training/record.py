@@ -7,6 +7,7 @@ torch.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -17,11 +18,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from minigpt.errors import UserError
-from minigpt.files import write_json
+from minigpt.files import DiskFullError, overwrite_text, write_text
 
 Status = Literal["running", "completed", "failed", "diverged", "out_of_memory", "interrupted"]
 FINAL = ("completed", "failed", "diverged", "out_of_memory")
 """Statuses that another start of the same run would not change."""
+LOCK = ".lock"
+"""The file in a run's folder that the process which trains it holds."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,14 +73,27 @@ class RunRecord:
 
     def write(self) -> None:
         """Write ``run.json`` into the run's folder, whole or not at all."""
+        write_text(self.folder / "run.json", self.to_json())
+
+    def to_json(self) -> str:
+        """What ``run.json`` holds: every field but the folder."""
         content = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "folder"}
-        write_json(self.folder / "run.json", content)
+        return json.dumps(content, indent=1) + "\n"
 
     def updated(self, **changes: Any) -> RunRecord:
         """The same record with some fields changed, written."""
         record = dataclasses.replace(self, **changes)
         record.write()
         return record
+
+    def close_without_room(self, status: Status, reason: str) -> None:
+        """Write how the run ended; on a disk that has no room to replace the record, over it."""
+        record = dataclasses.replace(self, status=status, reason=reason)
+        try:
+            record.write()
+        except DiskFullError:
+            with contextlib.suppress(UserError):
+                overwrite_text(self.folder / "run.json", record.to_json())
 
 
 def read_run(folder: Path | str) -> RunRecord:

@@ -91,7 +91,8 @@ def test_a_stopped_worker_of_a_killed_sweep_is_named_and_so_is_the_way_out(tmp_p
     assert list(run(folder, points[:1])) == [0]
     assert time.monotonic() - started >= 3
     said = capsys.readouterr().out
-    assert f"{trial}: waiting for its worker, process {worker.pid}, which an earlier start has left stopped" in said
+    assert f"{trial}: waiting for its worker, process {worker.pid} (" in said
+    assert "which an earlier start has left stopped" in said
     assert f"kill -CONT {worker.pid}" in said
     worker.wait()
     ender.wait()

@@ -70,7 +70,7 @@ def test_a_sweep_of_which_nothing_completed_says_so(tmp_path, points, capsys):
 def test_a_study_is_run_by_one_process(tmp_path):
     with (
         Study(tmp_path / "study"),
-        pytest.raises(UserError, match="being run by another process"),
+        pytest.raises(UserError, match="being run by process"),
         Study(tmp_path / "study"),
     ):
         pass

@@ -136,7 +136,7 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_written(configure,
 
 def test_an_out_folder_that_cannot_be_made_is_a_plain_error(configure, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(UserError, match="cannot be made"):
+    with pytest.raises(UserError, match="could not be made"):
         fit(configure(out=str(tmp_path / "file")))
 
 

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from minigpt.files import DiskFullError
 from minigpt.training.fit import fit
 from minigpt.training.hooks.base import Hook
 from minigpt.training.hooks.metrics_file import MetricsFile
@@ -113,14 +114,14 @@ def test_a_hook_that_breaks_fails_the_run_and_every_other_hook_sees_its_end(conf
     assert diary.told[-1].startswith("end ")
 
 
-def test_metrics_that_cannot_be_written_fail_the_run(configure, monkeypatch, tmp_path):
+def test_metrics_that_find_the_disk_full_interrupt_the_run(configure, monkeypatch, tmp_path):
     def full(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(MetricsFile, "write", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(DiskFullError, match="No space left"):
         fit(configure())
-    assert read_run(tmp_path / "out" / "run").status == "failed"
+    assert read_run(tmp_path / "out" / "run").status == "interrupted"
 
 
 def test_metrics_have_every_line_on_the_disk_before_a_checkpoint_counts_on_them(configure):
