@@ -9,7 +9,7 @@ from typing import Any
 
 from minigpt import registry, schema
 from minigpt.checkpoint_folder import find_checkpoint, read_meta, verified
-from minigpt.config import ModelConfig
+from minigpt.config import ModelConfig, TrainConfig
 from minigpt.data.dataset import Dataset
 from minigpt.errors import UserError
 from minigpt.files import sha256_of_text
@@ -17,7 +17,8 @@ from minigpt.model import GPT, read_spec
 from minigpt.model.checkpoint import SPEC, TOKENIZER, WEIGHTS, start_from
 from minigpt.training.companions import refuse_other_tokenizer
 
-_LAYOUT = {"blocks": {}, "pattern": [], "layers": {}, "repeat_pattern": False}  # how blocks are laid, when nobody says
+_LAYOUT = ("blocks", "pattern", "layers", "repeat_pattern")
+_ITS_OWN = ("init", "seed")  # of a ModelSpec: what the new run chooses for itself
 
 
 def find_parent(path: str, plan: GPT, dataset: Dataset) -> dict[str, str]:
@@ -59,10 +60,12 @@ def inherited(content: Mapping[str, Any], overrides: Iterable[str]) -> dict[str,
     sizes = {f.name: stored[f.name] for f in dataclasses.fields(ModelConfig)}
     content["model"] = sizes | _chosen("model", content["model"], schema.defaults(ModelConfig), typed)
     for key, node in {**stored, **stored["default"]}.items():
-        if key in content and key not in ("init", "seed", *_LAYOUT):
-            content[key] = _part(key, content[key], node, typed)
+        if key in registry.AXES and key not in _ITS_OWN:
+            content[key] = _component(key, content[key], node, typed)
+        elif key in content and key not in (*_LAYOUT, *_ITS_OWN) and _untouched(content, key, typed):
+            content[key] = node
     labels = [block["label"] for block in stored["blocks"]]
-    if all(content[key] == default and key not in typed for key, default in _LAYOUT.items()) and len(set(labels)) > 1:
+    if all(_untouched(content, key, typed) for key in _LAYOUT) and set(labels) != {"default"}:
         content["pattern"] = labels
         content["blocks"] = {
             block["label"]: {axis: node for axis, node in block.items() if axis != "label"}
@@ -72,14 +75,16 @@ def inherited(content: Mapping[str, Any], overrides: Iterable[str]) -> dict[str,
     return content
 
 
-def _part(key: str, here: Any, there: Any, typed: set[str]) -> Any:
-    """What a key holds: a component, or something else that is taken whole."""
-    if key not in registry.AXES:
-        return here if here or key in typed else there
-    default = schema.plain(registry.spec(key, registry.HOUSE_DEFAULTS[key]))
-    if key in typed or f"{key}.name" in typed or here["name"] != default["name"]:
+def _component(axis: str, here: Mapping[str, Any], there: dict[str, Any], typed: set[str]) -> Mapping[str, Any]:
+    default = schema.plain(registry.spec(axis, registry.HOUSE_DEFAULTS[axis]))
+    if axis in typed or f"{axis}.name" in typed or here["name"] != default["name"]:
         return here
-    return there | _chosen(key, here, default, typed)
+    return there | _chosen(axis, here, default, typed)
+
+
+def _untouched(content: Mapping[str, Any], key: str, typed: set[str]) -> bool:
+    """Whether nobody has said anything about a key that is taken whole."""
+    return not any(f"{t}.".startswith(f"{key}.") for t in typed) and content[key] == schema.defaults(TrainConfig)[key]
 
 
 def _chosen(group: str, here: Mapping[str, Any], default: Mapping[str, Any], typed: set[str]) -> dict[str, Any]:
