@@ -14,13 +14,15 @@ from typing import Annotated, Literal
 
 import numpy as np
 
+from minigpt.checkpoint_folder import find_checkpoint
+from minigpt.data import tokenizers
 from minigpt.data.dataset_folder import FILES, Meta, Split, check_name, dtype_for, open_prepared, read_meta
 from minigpt.data.recipe import Recipe, load_recipe, recipe_names
 from minigpt.data.source import read_documents
 from minigpt.data.tiktoken_bpe import is_path
 from minigpt.data.tokenizers import CharTokenizer, Tokenizer, make_tokenizer
 from minigpt.errors import UserError
-from minigpt.files import Holder, Lock, beside, plainly, replace_files
+from minigpt.files import Holder, Lock, beside, plainly, read_json, replace_files
 from minigpt.schema import Range, options, plain
 
 PIECE = 1 << 22  # characters encoded at once where the tokenizer allows it: some 64 MB of memory
@@ -33,7 +35,9 @@ class PrepareConfig:
 
     dataset: a recipe, data/<dataset>/dataset.py. source: a file, folder or glob; with ``dataset`` it replaces what the
     recipe would fetch. tokenizer, val_fraction: None is the recipe's, or char and 0.1. encoding: of
-    tokenizer=tiktoken, a name or a .tiktoken file. overwrite: replace a prepared dataset that differs.
+    tokenizer=tiktoken, a name or a .tiktoken file. tokenizer_of: in place of both, a prepared dataset's folder, a run's
+    or a checkpoint's, whose tokenizer this text gets: so that its weights can read it. overwrite: replace a prepared
+    dataset that differs.
     """
 
     dataset: str | None = None
@@ -41,6 +45,7 @@ class PrepareConfig:
     name: str | None = None
     tokenizer: Literal["char", "byte", "tiktoken"] | None = None
     encoding: str | None = None
+    tokenizer_of: str | None = None
     val_fraction: Annotated[float, Range(gt=0, lt=1)] | None = None
     folder: str = "data"
     overwrite: bool = False
@@ -53,6 +58,8 @@ class PrepareConfig:
                 f"expected {PREPARE} dataset=<name>, or source=<file, folder or glob> name=<new>\n"
                 f"  datasets with a recipe: {', '.join(recipe_names())}"
             )
+        if self.tokenizer_of and (self.tokenizer or self.encoding):
+            raise UserError("tokenizer_of: brings tokenizer and encoding along; leave those two out")
         if not self.dataset and self.name in recipe_names():
             raise UserError(
                 f"name: '{self.name}' has a recipe of its own; use dataset={self.name} source=..., or another name"
@@ -69,12 +76,13 @@ class _Plan:
     encoding: str
     val_fraction: float
     characters: str | None
+    given: Tokenizer | None
     source_sha256: str
 
     @property
     def made(self) -> str:
         parts = [f"tokenizer={self.kind}", f"val_fraction={self.val_fraction}"]
-        parts[1:1] = [f"encoding={Path(self.encoding).stem}"] if self.kind == "tiktoken" else []
+        parts[1:1] = [f"encoding={Path(self.encoding).stem}"] if self.kind == "tiktoken" and not self.given else []
         return " ".join(parts)
 
 
@@ -125,6 +133,7 @@ def _alone_in(target: Path) -> Iterator[None]:
 def _plan(config: PrepareConfig) -> _Plan:
     recipe = load_recipe(config.dataset) if config.dataset else Recipe(documents=list)
     documents = read_documents(config.source) if config.source else recipe.documents()
+    given = _tokenizer_of(config.tokenizer_of) if config.tokenizer_of else None
     digest = hashlib.sha256()
     for text in documents:
         content = text.encode("utf-8", "surrogatepass")
@@ -132,10 +141,11 @@ def _plan(config: PrepareConfig) -> _Plan:
     return _Plan(
         documents=documents,
         source=config.source or f"recipe data/{config.dataset}/dataset.py",
-        kind=config.tokenizer or recipe.tokenizer,
+        kind=given.kind if given else config.tokenizer or recipe.tokenizer,
         encoding=config.encoding or recipe.encoding,
         val_fraction=recipe.val_fraction if config.val_fraction is None else config.val_fraction,
         characters=recipe.characters if not config.source else None,
+        given=given,
         source_sha256=digest.hexdigest(),
     )
 
@@ -161,12 +171,21 @@ def _is_there(target: Path, name: str, plan: _Plan) -> bool:
 def _is_same(meta: Meta, plan: _Plan) -> bool:
     if (meta.source_sha256, meta.made) != (plan.source_sha256, plan.made):
         return False
-    if plan.kind == "tiktoken" and not is_path(plan.encoding):
+    if plan.kind == "tiktoken" and not plan.given and not is_path(plan.encoding):
         return True  # a published name means one vocabulary; to load it may need the network
     return meta.tokenizer_hash == _tokenizer(plan).hash
 
 
+def _tokenizer_of(path: str) -> Tokenizer:
+    """The tokenizer of a prepared dataset, a run or a checkpoint."""
+    file = Path(path) / "tokenizer.json"
+    file = file if file.is_file() else find_checkpoint(path) / file.name
+    return tokenizers.from_json(read_json(file), str(file))
+
+
 def _tokenizer(plan: _Plan) -> Tokenizer:
+    if plan.given:
+        return plan.given
     if plan.kind == "char" and plan.characters:
         return CharTokenizer(plan.characters)
     if plan.kind == "char":

@@ -58,7 +58,7 @@ def refuse_other_tokenizer(folder: Path, dataset: Dataset) -> None:
         kinds = [str(each.get("kind")) for each in (stored, here)]
         raise UserError(
             f"{folder}: its tokenizer ({kinds[0]}) is not that of dataset '{dataset.name}' ({kinds[1]}), so its tokens "
-            f"mean other texts. Prepare the text with the same tokenizer, or take another checkpoint"
+            f"mean other texts. Prepare the text anew: python data/prepare.py ... tokenizer_of={folder}"
         )
 
 

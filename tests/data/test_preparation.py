@@ -160,6 +160,26 @@ def test_the_template_is_a_dataset_that_works(tmp_path):
     assert open_prepared("template", tmp_path).meta.vocab_size == 14
 
 
+def test_a_text_can_be_prepared_in_the_tokens_of_another_dataset(make, tmp_path):
+    first = make(tokenizer="char")
+    words = (first / "tokenizer.json").read_bytes()
+    (tmp_path / "fewer.txt").write_text(json.loads(words)["characters"][3:] * 30, encoding="utf-8")
+    keys = {"source": str(tmp_path / "fewer.txt"), "name": "fewer", "folder": str(tmp_path)}
+    second = prepare(PrepareConfig(**keys, tokenizer_of=str(first)), say=lambda line: None)
+    assert (second / "tokenizer.json").read_bytes() == words
+    before = content(second)
+    prepare(PrepareConfig(**keys, tokenizer_of=str(first)), say=lambda line: None)
+    assert content(second) == before
+    with pytest.raises(UserError, match="already there"):
+        prepare(PrepareConfig(**keys), say=lambda line: None)
+    with pytest.raises(UserError, match="tokenizer_of: brings tokenizer and encoding along"):
+        PrepareConfig(**keys, tokenizer_of=str(first), tokenizer="byte")
+    (tmp_path / "more.txt").write_text("\u2603" * 30, encoding="utf-8")
+    with pytest.raises(UserError, match="\u2603"):
+        prepare(PrepareConfig(**keys | {"source": str(tmp_path / "more.txt"), "name": "more"}, tokenizer_of=str(first)))
+    assert not (tmp_path / "more").exists()
+
+
 def test_two_processes_that_prepare_at_once_both_succeed(tmp_path):
     command = [sys.executable, "data/prepare.py", "dataset=pydocs", f"folder={tmp_path}"]
     processes = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(3)]

@@ -96,13 +96,16 @@ def test_another_text_in_the_same_tokens_can_be_read(starting, parent, data_fold
     assert record.val_loss < 3.4
 
 
-def test_other_tokens_are_refused(starting, tmp_path):
+def test_other_tokens_are_refused_and_the_parents_can_be_had(starting, parent, tmp_path):
     from minigpt.data.preparation import PrepareConfig, prepare
 
-    (tmp_path / "mine.txt").write_text("other letters: xyz " * 1000)
+    (tmp_path / "mine.txt").write_text("the fox jumps over a lazy dog " * 300)
     keys = {"source": str(tmp_path / "mine.txt"), "name": "mine", "folder": str(tmp_path / "data")}
     prepare(PrepareConfig(**keys), say=lambda line: None)
-    refused(starting(data={"name": "mine", "folder": str(tmp_path / "data")}), r"init_from: .* its tokenizer \(char\)")
+    run = starting(data={"name": "mine", "folder": str(tmp_path / "data")})
+    refused(run, r"init_from: .* its tokenizer \(char\) .* tokenizer_of=.*parent")
+    prepare(PrepareConfig(**keys, tokenizer_of=str(parent.folder), overwrite=True), say=lambda line: None)
+    assert fit(run).status == "completed"
 
 
 def refused(run: TrainConfig, message: str) -> None:
