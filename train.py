@@ -11,7 +11,7 @@ def main(run: TrainConfig) -> int:
     from minigpt.training.display import summary
     from minigpt.training.fit import fit
 
-    record = fit(run)
+    record = fit(run, overrides=cli.given())
     print(summary(record))
     return EXIT_CODES[record.status]
 

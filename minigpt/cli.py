@@ -74,6 +74,8 @@ def run_hydra(config_name: str, root: type[T], task: Callable[[T], Any]) -> int 
 
         try:
             overrides = list(HydraConfig.get().overrides.task)
+            if HydraConfig.get().sweeper.params:
+                raise UserError("hydra.sweeper.params: are of a sweep, this is a single run. Give -m, or leave them out")
             outcome.append(task(config.check(chosen(cfg, overrides), root)))
         except UserError as error:
             outcome.append(error)
@@ -113,6 +115,16 @@ def store_components() -> None:
     Plugins.instance().register(StudySweeper)
     target = f"{StudySweeper.__module__}.{StudySweeper.__qualname__}"
     store.store(group="hydra/sweeper", name="study", node={"_target_": target, "params": None}, provider="minigpt")
+
+
+def given() -> dict[str, Any]:
+    """What the command line said of the run itself, by key: what a record remembers to tell runs apart."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parsed = OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task))
+    said = {override.key_or_group: override.value() for override in parsed if not override.is_delete()}
+    return {key: value for key, value in said.items() if key.split(".")[0] not in config.NOT_IDENTITY}
 
 
 def with_own_checks(arguments: list[str]) -> list[str]:
@@ -156,6 +168,8 @@ def store_explorations() -> None:
             node = OmegaConf.load(file)
         except (YAMLError, OmegaConfBaseException) as error:
             raise UserError(f"{file}: not YAML: {' '.join(str(error).split())}") from None
+        if OmegaConf.select(node, "hydra.sweeper.params") and OmegaConf.select(node, "hydra.mode") is None:
+            OmegaConf.update(node, "hydra.mode", "MULTIRUN", force_add=True)  # parameters of a sweep ask for one
         ConfigStore.instance().store(name, node, group="explorations", package="_global_")
 
 

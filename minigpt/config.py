@@ -125,7 +125,8 @@ class TrainConfig(BlockParts):
 
     name: the run's folder is ``out/name`` (None: the time and the config's hash). resume: a run folder to go on from.
     init_from: a run or checkpoint whose weights the run starts from; it has the model of those.
-    plugins: modules that register components. explorations, study: of sweeps; None for a single run.
+    plugins: modules that register components. explorations, study: of sweeps; None for a single run. skip_invalid: a
+    sweep goes on without the points that cannot be built, and lists them.
     """
 
     data: DataConfig = DataConfig()
@@ -148,6 +149,7 @@ class TrainConfig(BlockParts):
     init_from: str | None = None
     study: str | None = None
     workers: PositiveInt = 1
+    skip_invalid: bool = False
     plugins: list[str] = ()  # type: ignore[assignment]
     explorations: None = None
 
@@ -171,7 +173,7 @@ class TrainConfig(BlockParts):
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-NOT_IDENTITY = ("out", "name", "resume", "study", "workers", "logger", "explorations", "device")
+NOT_IDENTITY = ("out", "name", "resume", "study", "workers", "skip_invalid", "logger", "explorations", "device")
 """Top-level keys that say where a run goes and who watches it, not what comes out."""
 
 

@@ -74,21 +74,21 @@ class Grid:
             count *= len(said)
         return count
 
-    def __iter__(self) -> Iterator[tuple[dict[str, Any], Point | UserError]]:
-        """(overrides, point) of every combination; in place of a point, why it is none."""
+    def __iter__(self) -> Iterator[Point | UserError]:
+        """The point of every combination; in place of a point, why it is none."""
         for said in itertools.product(*self._sayings):
             here = {s.key: s.value for s, swept in zip(said, self._swept, strict=True) if swept}
             try:
-                yield here, Point(here, self._run(said))
+                yield Point(here, self._run(said))
             except UserError as error:
-                yield here, at_point(here, error)
+                yield at_point(here, error)
 
     def _run(self, said: Sequence[Saying]) -> TrainConfig:
         try:
             base = self._base(said)
             return self._typed(base, self._content(base, said))
         except _NotPlainError:
-            return config.check(self._composed(s.text for s in said), TrainConfig)
+            return config.check(self._composed([s.text for s in said]), TrainConfig)
 
     def _content(self, base: _Base, said: Sequence[Saying]) -> Content:
         """A point's configuration, sharing with the base whatever it does not change."""
@@ -150,7 +150,8 @@ class Grid:
         content = OmegaConf.to_container(composed, resolve=False)
         assert isinstance(content, dict)
         del content["hydra"]
-        if any(mark in json.dumps(content, default=str) for mark in ("${", '"???"')):
+        text = json.dumps(content, default=str)
+        if any(mark in text for mark in ("${", '"???"')) or content["init_from"] is not None:
             raise _NotPlainError
         return _started(content, texts)  # type: ignore[arg-type]
 
@@ -243,7 +244,7 @@ def _stays(loader: ConfigLoader, group: str, word: str) -> bool:
 def _put(content: Content, saying: Saying) -> None:
     """Set a dotted key, copying what leads to it."""
     value = saying.value
-    if isinstance(value, dict) or any(mark in str(value) for mark in ("${", "???")) or "[" in saying.key:
+    if isinstance(value, dict) or saying.key == "init_from" or any(mark in str(value) for mark in ("${", "???")) or "[" in saying.key:
         raise _NotPlainError
     *groups, last = saying.key.split(".")
     node: Any = content

@@ -9,7 +9,7 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from hydra.core.config_loader import ConfigLoader
 
 _OWN_KEYS = ("name", "resume")
-_WHOLE_SWEEP = ("out", "study", "workers", "explorations", "plugins")
+_WHOLE_SWEEP = ("out", "study", "workers", "skip_invalid", "explorations", "plugins")
 
 
 @dataclass(frozen=True)
@@ -79,14 +79,34 @@ class CombinationCheck:
             raise UserError(self._outcomes[what])
 
 
-def check_all(points: Sequence[Point]) -> None:
-    """Check every point to build. Raises UserError that names the first one that does not."""
+def checked(points: Sequence[Point]) -> Iterator[Point | UserError]:
+    """Every point, if its model can be built, else why not."""
     check = CombinationCheck()
     for point in counted(points, len(points), "points checked"):
         try:
             check(point.run)
+            yield point
         except UserError as error:
-            raise at_point(point.overrides, error) from None
+            yield at_point(point.overrides, error)
+
+
+def valid(points: Iterable[Point | UserError], *, skipped: list[UserError] | None) -> list[Point]:
+    """The points alone. Raises the first error among them, or, with a list to put them into, none."""
+    kept = []
+    for point in points:
+        if isinstance(point, Point):
+            kept.append(point)
+        elif skipped is None:
+            raise point
+        else:
+            skipped.append(point)
+    return kept
+
+
+def refuse_nothing(points: Sequence[Point], skipped: Sequence[UserError] | None) -> None:
+    """Raise UserError when every point has been skipped."""
+    if skipped and not points:
+        raise UserError(f"skip_invalid: nothing is left; the first of {len(skipped)} points: {skipped[0]}")
 
 
 def unique(points: Iterable[Point]) -> list[Point]:
@@ -217,7 +237,8 @@ def study_name(points: Sequence[Point]) -> str:
 def for_study(point: Point, study: str, out: str, name: str, threads: int) -> TrainConfig:
     """The configuration a worker trains: in the study's folder, with ``threads`` unless the point says otherwise."""
     training = dataclasses.replace(point.run.training, threads=point.run.training.threads or threads)
-    return dataclasses.replace(point.run, out=f"{out}/{study}", name=name, study=study, workers=1, training=training)
+    placed = dataclasses.replace(point.run, out=f"{out}/{study}", name=name, study=study)
+    return dataclasses.replace(placed, workers=1, skip_invalid=False, training=training)
 
 
 def as_text(value: Any) -> str:

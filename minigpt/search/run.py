@@ -5,32 +5,38 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from minigpt.errors import UserError
 from minigpt.search import results
 from minigpt.search.launcher import LocalLauncher, threads_each
-from minigpt.search.points import Point, check_all
+from minigpt.search.points import Point, checked, refuse_nothing, valid
 from minigpt.search.results import ResultsFile
 from minigpt.search.study import Study, outside_errors
 from minigpt.training.record import RunRecord
 
 
-def sweep(folder: Path, points: Sequence[Point], workers: int) -> bool:
+def sweep(folder: Path, points: Sequence[Point], workers: int, skipped: list[UserError] | None = None) -> bool:
     """Train the points that have no result in ``folder`` yet, a line for each. True when at least one has completed.
 
-    Raises UserError, before anything starts, for a point that cannot be built.
+    skipped: points that are left out, and where those go that cannot be built. Without it, such a point raises
+    UserError before anything starts.
     """
     is_new = not folder.is_dir()
-    if is_new:
-        check_all(points)
+    if is_new:  # nothing is made before all is checked
+        points = valid(checked(points), skipped=skipped)
+        refuse_nothing(points, skipped)
     with outside_errors(folder), Study(folder) as study:
         missing = study.missing(points)
         if not is_new:
-            check_all(missing)
+            missing = valid(checked(missing), skipped=skipped) if missing else []
+            trained = {point.identity for point in missing} | set(study.records)
+            points = [point for point in points if point.identity in trained]
         print(f"{folder}: {len(points)} trials, {len(missing)} to run, {workers} at a time", flush=True)
         done = len(points) - len(missing)
         file = ResultsFile(folder)
 
         def write(*, final: bool) -> None:
-            file.write({"study": folder.name, "kind": "sweep"}, study.records.values(), final=final)
+            head = {"study": folder.name, "kind": "sweep", "skipped": [str(error) for error in skipped or ()]}
+            file.write(head, study.records.values(), final=final)
 
         def finished(point: Point, record: RunRecord) -> None:
             nonlocal done
@@ -41,10 +47,12 @@ def sweep(folder: Path, points: Sequence[Point], workers: int) -> bool:
         try:
             study.run(points, LocalLauncher(workers), threads_each(workers), finished)
         finally:
-            if missing or not file.is_current(study.records.values()):
+            if missing or skipped or not file.is_current(study.records.values()):
                 write(final=True)
         ranked = results.rows(points, study.records)
     results.print_table(str(folder), ranked)
+    for error in skipped or ():
+        print(f"skipped: {error}")
     completed = sum(len(row.completed) for row in ranked)
     if completed < len(points):
         missing_text = f"{len(points) - completed} of {len(points)} trials did not complete"

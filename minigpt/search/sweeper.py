@@ -9,7 +9,7 @@ import importlib
 import re
 import sys
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from hydra.plugins.sweeper import Sweeper
 from minigpt import config
 from minigpt.errors import UserError
 from minigpt.search.grid import Grid
-from minigpt.search.points import Point, refuse_single_run_keys, refuse_swept, study_name, unique
+from minigpt.search.points import Point, refuse_nothing, refuse_single_run_keys, refuse_swept, study_name, unique, valid
 from minigpt.search.progress import counted
 
 if TYPE_CHECKING:
@@ -54,7 +54,9 @@ class StudySweeper(Sweeper):
         """Run what the grid of ``arguments`` and params lacks. Ends the process with code 1 when no trial completed."""
         if self.config.hydra.job.config_name != "train":
             raise UserError(f"-m: only training can be swept, not {self.config.hydra.job.config_name}")
-        points = self.points(arguments)
+        skipped: list[UserError] | None = [] if self.config.skip_invalid is True else None
+        points = valid(self.points(arguments), skipped=skipped)
+        refuse_nothing(points, skipped)
         base = points[0].run
         refuse_single_run_keys(base)
         distinct = unique(points)
@@ -63,11 +65,11 @@ class StudySweeper(Sweeper):
         from minigpt.search.run import sweep  # the engine: optuna and processes only once there is something to run
 
         name = base.study or self._exploration() or study_name(distinct)
-        if not sweep(Path(base.out) / name, distinct, base.workers):
+        if not sweep(Path(base.out) / name, distinct, base.workers, skipped):
             sys.exit(1)
 
-    def points(self, arguments: Sequence[str]) -> list[Point]:
-        """Every point of the grid, composed and typed, in the order of its keys."""
+    def points(self, arguments: Sequence[str]) -> Iterator[Point | UserError]:
+        """Every point of the grid, composed and typed, in the order of its keys; or in its place, why it is none."""
         overrides = self._overrides(arguments)
         swept = [o.key_or_group for o in overrides if o.is_sweep_override()]
         refuse_swept(swept)
@@ -75,12 +77,7 @@ class StudySweeper(Sweeper):
             if sum(o.key_or_group == key for o in overrides) > 1:
                 raise UserError(f"{key}: given more than once. Say all its values in one place: {key}=1,2,3")
         grid = Grid(self.hydra_context.config_loader, self.config, overrides)
-        points = []
-        for _, point in counted(grid, len(grid), "points read"):
-            if isinstance(point, UserError):
-                raise point
-            points.append(point)
-        return points
+        yield from counted(grid, len(grid), "points read")
 
     def _overrides(self, arguments: Sequence[str]) -> list[Override]:
         """The params, then the command line; of one key only what the command line says."""

@@ -43,7 +43,7 @@ def fit(
 ) -> RunRecord:
     """Train what ``run`` describes, or go on with the run that ``run.resume`` names, and return its record.
 
-    overrides: what a sweep set for this run, remembered in the record. hooks: what else watches the run, beside
+    overrides: what was said of this run, remembered in the record. hooks: what else watches the run, beside
     metrics.jsonl, the tracker and the display. lock: of the folder to go on in, when the caller has it already. A run
     that diverges, runs out of memory or is interrupted returns with that status; an exception is recorded as ``failed``
     and raised again.

@@ -83,7 +83,7 @@ def choose_folder(run: TrainConfig) -> Path:
     Raises UserError when it is there already (nothing is overwritten), for a name that leads elsewhere, and for keys
     that only a sweep heeds.
     """
-    for key, default in (("study", None), ("workers", 1)):
+    for key, default in (("study", None), ("workers", 1), ("skip_invalid", False)):
         if getattr(run, key) != default:
             raise UserError(
                 f"{key}: is heeded by sweeps (-m, explorations=), a single run would ignore it. Leave it out"

@@ -32,7 +32,7 @@ class RunRecord:
     """What a run was and what came of it. Fields not known yet are None.
 
     val_loss: cross-entropy in nats per token over the fixed validation split, at the end. best_val_loss: the lowest
-    seen, at best_step. bits_per_byte: val_loss in bits per byte of the text. overrides: what a sweep set for this run.
+    seen, at best_step. bits_per_byte: val_loss in bits per byte of the text. overrides: what was said of this run.
     flops_per_token: of one decode step's matrix products at context block_size. state_bytes_per_token: cache bytes at
     that context, divided by it, in the training's working format. figures: what task and model measured, by name, at
     the last log line. parent: the checkpoint it started from, parent_hash of that one's content.

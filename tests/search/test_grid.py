@@ -49,7 +49,7 @@ def by_hydra(texts: list[str]) -> list[TrainConfig | str]:
 def by_grid(texts: list[str]) -> list[TrainConfig | str]:
     master = compose("train", [], return_hydra_config=True)
     grid = Grid(GlobalHydra.instance().config_loader(), master, overrides(texts))
-    return [str(point) if isinstance(point, UserError) else point.run for _, point in grid]
+    return [str(point) if isinstance(point, UserError) else point.run for point in grid]
 
 
 GRIDS = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from minigpt.errors import UserError
-from minigpt.search.points import Point, check_all, study_name, trial_name, unique, value_at, vary, word_at
+from minigpt.search.points import Point, checked, study_name, trial_name, unique, valid, value_at, vary, word_at
 
 
 def test_varying_a_component_starts_from_its_own_defaults(configure):
@@ -49,7 +49,7 @@ def test_equal_points_are_one_wherever_they_would_run(configure):
 def test_a_point_that_cannot_be_built_is_named(configure):
     good, bad = Point({"seed": 0}, configure()), configure(attention="linear", softmax="consmax")
     with pytest.raises(UserError, match="point softmax=consmax seed=1: softmax=consmax"):
-        check_all([good, Point({"softmax": "consmax", "seed": 1}, bad)])
+        valid(checked([good, Point({"softmax": "consmax", "seed": 1}, bad)]), skipped=None)
 
 
 def test_names_can_be_read_and_do_not_depend_on_the_order_of_points(configure):

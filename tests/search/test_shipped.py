@@ -13,7 +13,7 @@ from omegaconf import OmegaConf, open_dict
 from minigpt import config
 from minigpt.config import TrainConfig
 from minigpt.search.greedy import SearchConfig
-from minigpt.search.points import unique
+from minigpt.search.points import unique, valid
 from minigpt.search.sweeper import StudySweeper
 
 ROOT = Path(__file__).parents[2]
@@ -31,7 +31,7 @@ def test_every_point_of_an_exploration_is_valid(hydra, name):
     sweeper = StudySweeper(params)
     loader = GlobalHydra.instance().config_loader()
     sweeper.setup(hydra_context=HydraContext(callbacks=None, config_loader=loader), task_function=None, config=composed)
-    points = sweeper.points(arguments)
+    points = valid(sweeper.points(arguments), skipped=None)
     assert len(points) == len(unique(points)) > 1
     assert all(set(point.overrides) == set(params) for point in points)
     assert composed.hydra.mode.name == "MULTIRUN"

@@ -125,3 +125,49 @@ def test_a_bad_point_stops_everything_before_anything_starts(command_line):
         assert message in output
         assert "Traceback" not in output
     assert not (command_line.folder / "out").exists()
+
+
+def test_parameters_of_a_sweep_are_swept_or_refused_and_never_left_out(command_line):
+    folder = command_line.folder / "explorations"
+    folder.mkdir()
+    (folder / "seeds.yaml").write_text("# @package _global_\nhydra: {sweeper: {params: {seed: [0, 1]}}}\n")
+    code, output = command_line("train.py", "explorations=seeds")
+    assert code == 0, output
+    assert "2 trials, 2 to run" in output
+    for extra in ("hydra.mode=RUN", "seed=3 hydra.mode=RUN"):
+        code, output = command_line("train.py", "explorations=seeds", *extra.split())
+        assert code == 2
+        assert "hydra.sweeper.params: are of a sweep, and this is a single run. Give -m" in output
+
+
+def test_a_single_run_remembers_what_the_command_line_said(command_line):
+    command_line.tiny = [argument for argument in command_line.tiny if "max_steps" not in argument]
+    said = ("softmax=consmax", "optimizer.lr=1e-2", "training.max_steps=2", "pattern=[default]", "name=one")
+    code, output = command_line("train.py", *said)
+    assert code == 0, output
+    (record,) = find_runs(command_line.folder / "out")
+    expected = {"softmax": "consmax", "optimizer.lr": 1e-2, "training.max_steps": 2, "pattern": ["default"]}
+    assert record.overrides.items() >= expected.items()
+    assert not {"name", "device"} & set(record.overrides)
+    code, output = command_line("train.py", "resume=out/one", "training.max_steps=4")
+    assert code == 0 or "cannot change" in output
+
+
+def test_a_sweep_may_skip_what_cannot_be_built_and_says_what(command_line):
+    command_line.tiny = [argument for argument in command_line.tiny if "n_head" not in argument]
+    grid = ("-m", "attention=causal,linear", "softmax=softmax,consmax", "model.n_head=2,3", "study=skipping")
+    code, output = command_line("train.py", *grid, "skip_invalid=true")
+    assert code == 0, output
+    study = command_line.folder / "out" / "skipping"
+    trained = {tuple(r.overrides.values()) for r in find_runs(study)}
+    assert trained == {("causal", "softmax", 2), ("causal", "consmax", 2), ("linear", "softmax", 2)}
+    skipped = yaml.safe_load((study / "results.yaml").read_text())["skipped"]
+    assert len(skipped) == 5
+    assert "skipped: point attention=linear softmax=consmax model.n_head=2: " in output
+    assert "point attention=causal softmax=softmax model.n_head=3: model.d_model: 16 is not divisible" in skipped[0]
+    code, output = command_line("train.py", *grid, "skip_invalid=true")
+    assert "3 trials, 0 to run" in output
+    code, output = command_line("train.py", "-m", "model.n_head=3,5", "skip_invalid=true")
+    assert (code, "skip_invalid: nothing is left; the first of 2 points" in output) == (2, True)
+    code, output = command_line("train.py", "skip_invalid=true")
+    assert (code, "skip_invalid: is heeded by sweeps" in output) == (2, True)
