@@ -75,7 +75,7 @@ def run_hydra(config_name: str, root: type[T], task: Callable[[T], Any]) -> int 
         try:
             overrides = list(HydraConfig.get().overrides.task)
             if HydraConfig.get().sweeper.params:
-                raise UserError("hydra.sweeper.params: are of a sweep, this is a single run. Give -m, or leave them out")
+                raise UserError("hydra.sweeper.params: are a sweep's, this is a single run. Give -m, or leave them out")
             outcome.append(task(config.check(chosen(cfg, overrides), root)))
         except UserError as error:
             outcome.append(error)

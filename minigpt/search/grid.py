@@ -244,7 +244,8 @@ def _stays(loader: ConfigLoader, group: str, word: str) -> bool:
 def _put(content: Content, saying: Saying) -> None:
     """Set a dotted key, copying what leads to it."""
     value = saying.value
-    if isinstance(value, dict) or saying.key == "init_from" or any(mark in str(value) for mark in ("${", "???")) or "[" in saying.key:
+    unlike = isinstance(value, dict) or any(mark in str(value) for mark in ("${", "???"))
+    if unlike or "[" in saying.key or saying.key == "init_from":
         raise _NotPlainError
     *groups, last = saying.key.split(".")
     node: Any = content
