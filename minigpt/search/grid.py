@@ -155,14 +155,19 @@ class Grid:
             raise _NotPlainError
         return _started(content, texts)  # type: ignore[arg-type]
 
-    def _composed(self, texts: Iterator[str]) -> Content:
+    def _composed(self, texts: list[str]) -> Content:
+        """What Hydra composes, and the model of the run it starts from, if any."""
         from omegaconf import open_dict
 
-        given = list(texts)
-        composed = self._loader.load_sweep_config(self._master, given)
+        composed = self._loader.load_sweep_config(self._master, texts)
         with open_dict(composed):
             del composed["hydra"]
-        return _started(config.to_plain(composed), given)
+        content = config.to_plain(composed)
+        if content["init_from"] is None:
+            return content
+        from minigpt.training.init_from import inherited  # torch: only where there are weights to read
+
+        return inherited(content, texts)
 
     def _of_swept(self) -> list[list[Saying]]:
         return [said for said, swept in zip(self._sayings, self._swept, strict=True) if swept]
