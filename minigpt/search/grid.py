@@ -88,7 +88,7 @@ class Grid:
             base = self._base(said)
             return self._typed(base, self._content(base, said))
         except _NotPlainError:
-            return config.check(self._composed([s.text for s in said]), TrainConfig)
+            return config.check(self._composed(s.text for s in said), TrainConfig)
 
     def _content(self, base: _Base, said: Sequence[Saying]) -> Content:
         """A point's configuration, sharing with the base whatever it does not change."""
@@ -150,24 +150,18 @@ class Grid:
         content = OmegaConf.to_container(composed, resolve=False)
         assert isinstance(content, dict)
         del content["hydra"]
-        text = json.dumps(content, default=str)
-        if any(mark in text for mark in ("${", '"???"')) or content["init_from"] is not None:
+        if any(mark in json.dumps(content, default=str) for mark in ("${", '"???"')):
             raise _NotPlainError
         return _started(content, texts)  # type: ignore[arg-type]
 
-    def _composed(self, texts: list[str]) -> Content:
-        """What Hydra composes, and the model of the run it starts from, if any."""
+    def _composed(self, texts: Iterator[str]) -> Content:
         from omegaconf import open_dict
 
-        composed = self._loader.load_sweep_config(self._master, texts)
+        given = list(texts)
+        composed = self._loader.load_sweep_config(self._master, given)
         with open_dict(composed):
             del composed["hydra"]
-        content = config.to_plain(composed)
-        if content["init_from"] is None:
-            return content
-        from minigpt.training.init_from import inherited  # torch: only where there are weights to read
-
-        return inherited(content, texts)
+        return _started(config.to_plain(composed), given)
 
     def _of_swept(self) -> list[list[Saying]]:
         return [said for said, swept in zip(self._sayings, self._swept, strict=True) if swept]
@@ -249,8 +243,7 @@ def _stays(loader: ConfigLoader, group: str, word: str) -> bool:
 def _put(content: Content, saying: Saying) -> None:
     """Set a dotted key, copying what leads to it."""
     value = saying.value
-    unlike = isinstance(value, dict) or any(mark in str(value) for mark in ("${", "???"))
-    if unlike or "[" in saying.key or saying.key == "init_from":
+    if isinstance(value, dict) or any(mark in str(value) for mark in ("${", "???")) or "[" in saying.key:
         raise _NotPlainError
     *groups, last = saying.key.split(".")
     node: Any = content
