@@ -40,7 +40,10 @@ def write_report(config: PpaReportConfig) -> tuple[Report, Path]:
     from minigpt.model import GPT, read_spec
     from minigpt.training.record import find_runs
 
-    groups, left_out = ppa_variants.grouped(find_runs(config.runs))
+    found_runs = find_runs(config.runs)
+    if found_runs.unreadable:
+        print(found_runs.complaint(), file=sys.stderr)
+    groups, left_out = ppa_variants.grouped(found_runs.records)
     if not groups:
         seen = ", ".join(f"{row.run} ({row.status})" for row in left_out) or "no runs at all"
         raise UserError(f"runs: no completed run with a validation loss in {config.runs}; found {seen}")

@@ -169,12 +169,14 @@ class TrainConfig(BlockParts):
         content = schema.plain(self)
         for key in NOT_IDENTITY:
             content.pop(key)
-        content["training"].pop("threads")
+        for key in NOT_IDENTITY_OF_TRAINING:
+            content["training"].pop(key)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 NOT_IDENTITY = ("out", "name", "resume", "study", "workers", "skip_invalid", "logger", "explorations", "device")
 """Top-level keys that say where a run goes and who watches it, not what comes out."""
+NOT_IDENTITY_OF_TRAINING = ("threads", "log_interval", "checkpoint_interval")
 
 
 def check(cfg: Any, root: type[T]) -> T:

@@ -202,8 +202,11 @@ def open_own(file: Path) -> BinaryIO:
         return os.fdopen(_open_plain(file, os.O_RDWR | os.O_CREAT | os.O_APPEND | _NO_LINK), "ab")
 
 
-def read_text(file: Path, *, limit: int = LARGEST_TEXT, links: bool = True, way_out: str = "") -> str:
-    """The UTF-8 text of a file. limit: bytes of the largest that is read. links: whether a link is followed.
+def read_text(
+    file: Path, *, limit: int = LARGEST_TEXT, links: bool = True, errors: str = "strict", way_out: str = ""
+) -> str:
+    """The UTF-8 text of a file. limit: bytes of the largest that is read. links: whether a link is followed. errors:
+    what becomes of bytes that are no UTF-8.
 
     Raises UserError for a file that is missing, larger, no plain file or no UTF-8; a pipe does not make it wait.
     """
@@ -213,7 +216,7 @@ def read_text(file: Path, *, limit: int = LARGEST_TEXT, links: bool = True, way_
     if len(content) > limit:
         raise UserError(f"{file}: larger than the {limit >> 20} MiB that such a file can have.{way_out}")
     try:
-        return content.decode("utf-8")
+        return content.decode("utf-8", errors)
     except UnicodeDecodeError as error:
         raise UserError(
             f"{file}: not UTF-8 text: byte {content[error.start]:#04x} at {error.start}.{way_out}"

@@ -25,7 +25,7 @@ from rich.text import Text
 
 from minigpt.checkpoint_folder import find_checkpoint, read_json, read_meta, refused, verified
 from minigpt.errors import UserError
-from minigpt.training.record import RunRecord, read_run
+from minigpt.training.record import RunRecord, find_runs
 
 SORTS = {
     "loss": lambda run: _last_if_missing(run.val_loss),
@@ -61,16 +61,13 @@ def find(directory: Path) -> list[RunRecord]:
     """The readable runs at or below ``directory``; an unreadable one is named on stderr. Raises UserError for none."""
     if not directory.is_dir():
         raise UserError(f"--directory {directory}: no such folder. Runs are in out/ unless training was told otherwise")
-    files, runs = sorted(directory.rglob("run.json")), []
-    for file in files:
-        try:
-            runs.append(read_run(file.parent))
-        except UserError as error:
-            print(f"left out: {error}", file=sys.stderr)
-    if not runs:
-        found = "no readable run" if files else "no run (run.json)"
-        raise UserError(f"--directory {directory}: {found} in it. Train one: python train.py out={directory}")
-    return runs
+    found = find_runs(directory)
+    if found.unreadable:
+        print(found.complaint(), file=sys.stderr)
+    if not found.records:
+        none = "no readable run" if found.unreadable else "no run (run.json)"
+        raise UserError(f"--directory {directory}: {none} in it. Train one: python train.py out={directory}")
+    return found.records
 
 
 def ordered(runs: list[RunRecord], sort: str, *, reverse: bool = False) -> list[RunRecord]:

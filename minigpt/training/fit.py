@@ -22,12 +22,14 @@ from minigpt.model import GPT, resolve
 from minigpt.training.budget import Budget
 from minigpt.training.display import describe
 from minigpt.training.folder import RunFolder
+from minigpt.training.history import budgets_of, refuse_spent, told_of_change
 from minigpt.training.hooks.base import Hook
 from minigpt.training.hooks.display import Display
 from minigpt.training.hooks.metrics_file import MetricsFile
 from minigpt.training.hooks.trackers import Tracking
 from minigpt.training.init_from import find_parent
 from minigpt.training.interruption import Interruption
+from minigpt.training.matching import code_of, went_on
 from minigpt.training.plan import plan_of
 from minigpt.training.record import RunRecord, provenance, read_run
 from minigpt.training.state import SavedState, last_checkpoint, load_state
@@ -67,6 +69,8 @@ def train(run: TrainConfig, folder: RunFolder, overrides: Mapping[str, Any], hoo
     )
     plan = plan_of(run, dataset)
     checkpoint, state = (None, None) if former is None else find_state(former, dataset)
+    if former is not None and state is not None:
+        refuse_spent(run, former, state)
     origin: dict[str, Any] = {} if former is None else {"parent": former.parent, "parent_hash": former.parent_hash}
     if run.init_from is not None and checkpoint is None:
         origin = find_parent(run.init_from, plan, dataset)
@@ -75,6 +79,8 @@ def train(run: TrainConfig, folder: RunFolder, overrides: Mapping[str, Any], hoo
             f"{folder.path} is complete, nothing is left to do. A larger budget goes on with it: training.max_steps=..."
         )
         return former
+    if former is not None and state is not None and (told := told_of_change(run, former, state)):
+        print(told)
 
     run = dataclasses.replace(run, name=folder.path.name, resume=None)
     record = new_record(run, folder.path, plan, dataset, precision)
@@ -82,6 +88,8 @@ def train(run: TrainConfig, folder: RunFolder, overrides: Mapping[str, Any], hoo
         record,
         overrides=dict(overrides) if former is None else former.overrides,
         **origin,
+        code=went_on({} if state is None or former is None else former.code, code_of(run)),
+        budgets=budgets_of(run, former, state),
         steps=0 if state is None else state.standing.step,
     )
     folder.write(run, plan.spec, record)

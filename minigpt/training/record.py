@@ -18,18 +18,41 @@ from pathlib import Path
 from typing import Any, Literal
 
 from minigpt.errors import UserError
-from minigpt.files import DiskFullError, overwrite_text, write_text
+from minigpt.files import DiskFullError, overwrite_text, read_json, write_text
+from minigpt.schema import NonNegativeInt, PositiveFloat, PositiveInt, options, plain, typed
 
+FORMAT = 1
 Status = Literal["running", "completed", "failed", "diverged", "out_of_memory", "interrupted"]
 FINAL = ("completed", "failed", "diverged", "out_of_memory")
 """Statuses that another start of the same run would not change."""
 LOCK = ".lock"
 """The file in a run's folder that the process which trains it holds."""
+LARGEST = 8 << 20
+"""Bytes of a run.json; one of a long sweep with many figures has some 10,000."""
+SHOWN = 5
+"""Records that cannot be read, named one by one."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@options
+class BudgetChange:
+    """What a run was given, and from which step on. at: the time it was, ISO 8601."""
+
+    from_step: NonNegativeInt
+    at: str
+    max_steps: PositiveInt | None
+    max_tokens: PositiveInt | None
+    max_seconds: PositiveFloat | None
+
+    def limits(self) -> tuple[int | None, int | None, float | None]:
+        return self.max_steps, self.max_tokens, self.max_seconds
+
+
+@options
 class RunRecord:
     """What a run was and what came of it. Fields not known yet are None.
+
+    format: of this record. stage: what the training was for. code: ``axis=name`` -> hash of the code of the variants
+    it is made of. budgets: the first, and every other one it went on with.
 
     val_loss: cross-entropy in nats per token over the fixed validation split, at the end. best_val_loss: the lowest
     seen, at best_step. bits_per_byte: val_loss in bits per byte of the text. overrides: what was said of this run.
@@ -38,11 +61,13 @@ class RunRecord:
     the last log line. parent: the checkpoint it started from, parent_hash of that one's content.
     """
 
+    format: PositiveInt = FORMAT
     name: str
     status: Status
     reason: str = ""
     config_hash: str
     seed: int
+    stage: str = "pretraining"
     overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     val_loss: float | None = None
     best_val_loss: float | None = None
@@ -64,6 +89,8 @@ class RunRecord:
     dataset: str | None = None
     dataset_hash: str | None = None
     tokenizer_hash: str | None = None
+    code: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    budgets: tuple[BudgetChange, ...] = ()
     git_commit: str | None = None
     versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
     machine: str = ""
@@ -77,7 +104,8 @@ class RunRecord:
 
     def to_json(self) -> str:
         """What ``run.json`` holds: every field but the folder."""
-        content = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "folder"}
+        content = plain(self)
+        del content["folder"]
         return json.dumps(content, indent=1) + "\n"
 
     def updated(self, **changes: Any) -> RunRecord:
@@ -96,25 +124,51 @@ class RunRecord:
                 overwrite_text(self.folder / "run.json", record.to_json())
 
 
+@dataclasses.dataclass(frozen=True)
+class Runs:
+    """What was found of runs. unreadable: the folder of each whose record cannot be read, and why."""
+
+    records: list[RunRecord]
+    unreadable: list[tuple[Path, str]]
+
+    def complaint(self) -> str:
+        """What a person should hear of those that cannot be read; nothing when there are none."""
+        if not self.unreadable:
+            return ""
+        first = "\n  ".join(reason for _, reason in self.unreadable[:SHOWN])
+        more = f"\n  and {len(self.unreadable) - SHOWN} more" if len(self.unreadable) > SHOWN else ""
+        return f"{len(self.unreadable)} records could not be read:\n  {first}{more}"
+
+
 def read_run(folder: Path | str) -> RunRecord:
-    """Read the record of one run; raises UserError when there is none or it is torn."""
+    """Read the record of one run; raises UserError when there is none, or it is no record this minigpt can read."""
     folder = Path(folder)
     file = folder / "run.json"
-    if not file.is_file():
+    if not file.exists() and not file.is_symlink():
         raise UserError(f"{folder}: no run here (run.json is missing)")
+    content = read_json(file, limit=LARGEST, links=False)
+    written = content.get("format", FORMAT) if isinstance(content, dict) else FORMAT
+    if type(written) is int and written > FORMAT:
+        raise UserError(f"{file}: format {written} is newer than this minigpt reads ({FORMAT}). Update minigpt")
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        return RunRecord(**content, folder=folder)
-    except (json.JSONDecodeError, TypeError) as error:
-        raise UserError(f"{file}: not a run record ({error})") from None
+        record = typed(RunRecord, content)
+    except UserError as error:
+        raise UserError(f"{file}: not a run record ({' '.join(str(error).split())[:200]})") from None
+    return dataclasses.replace(record, folder=folder)
 
 
-def find_runs(folder: Path | str) -> list[RunRecord]:
-    """The records of all runs at or below ``folder``, sorted by path."""
+def find_runs(folder: Path | str) -> Runs:
+    """The records of all runs at or below ``folder``, sorted by path. One that cannot be read is listed as such."""
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
-    return [read_run(file.parent) for file in sorted(folder.rglob("run.json"))]
+    found = Runs([], [])
+    for file in sorted(folder.rglob("run.json")):
+        try:
+            found.records.append(read_run(file.parent))
+        except UserError as error:
+            found.unreadable.append((file.parent, str(error)))
+    return found
 
 
 def provenance() -> dict[str, Any]:

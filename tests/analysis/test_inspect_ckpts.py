@@ -82,7 +82,7 @@ def test_a_torn_record_is_named_and_the_others_are_shown(out, capsys):
     inspect_ckpts.main(["--directory", str(out), "--json"])
     printed = capsys.readouterr()
     assert len(json.loads(printed.out)) == 3
-    assert f"left out: {out / 'b' / 'run.json'}: not a run record" in printed.err
+    assert f"1 records could not be read:\n  {out / 'b' / 'run.json'}: not" in printed.err
 
 
 def test_a_checkpoint_is_shown_tensor_by_tensor(tmp_path, capsys):

@@ -16,7 +16,7 @@ from minigpt.training.record import RunRecord, find_runs
 
 def records(study: Path) -> dict[str, RunRecord]:
     """By norm and seed."""
-    return {f"{r.overrides.get('norm')}-{r.overrides.get('seed')}": r for r in find_runs(study)}
+    return {f"{r.overrides.get('norm')}-{r.overrides.get('seed')}": r for r in find_runs(study).records}
 
 
 def optuna_trials(study: Path) -> list[optuna.trial.FrozenTrial]:
@@ -38,7 +38,7 @@ def test_every_end_of_a_trial_is_recorded_and_the_others_go_on(command_line):
     code, output = command_line(*command)
     assert code == 0, output
     assert "4 of 5 trials did not complete" in output
-    ends = {r.overrides["norm"]: r for r in find_runs(study)}
+    ends = {r.overrides["norm"]: r for r in find_runs(study).records}
     assert {norm: r.status for norm, r in ends.items()} == {
         "rmsnorm": "completed",
         "raising": "failed",
@@ -61,7 +61,7 @@ def test_every_end_of_a_trial_is_recorded_and_the_others_go_on(command_line):
     assert code == 0, output
     assert "5 trials, 1 to run" in output  # results are not repeated, the killed one is
     assert [t.params["norm"] for t in optuna_trials(study)][5:] == ["dying"]
-    assert {r.overrides["norm"]: r.status for r in find_runs(study)}["dying"] == "completed"
+    assert {r.overrides["norm"]: r.status for r in find_runs(study).records}["dying"] == "completed"
 
 
 def test_a_sweep_that_is_interrupted_or_killed_goes_on_where_it_stopped(command_line):
@@ -79,22 +79,22 @@ def test_a_sweep_that_is_interrupted_or_killed_goes_on_where_it_stopped(command_
     sweep.send_signal(signal.SIGINT)
     output, _ = sweep.communicate(timeout=30)
     assert sweep.returncode == 130, output
-    assert {r.status for r in find_runs(study)} == {"interrupted"}
+    assert {r.status for r in find_runs(study).records} == {"interrupted"}
     assert {t.state.name for t in optuna_trials(study)} == {"FAIL"}
 
-    before = [r.steps for r in find_runs(study)]
+    before = [r.steps for r in find_runs(study).records]
     assert min(before) >= 1
     sweep = command_line.start(*command)
     until(lambda: [log.read_text().count("parameters") for log in study.glob("*/trial.log")] == [2, 2])
     sweep.kill()
     sweep.communicate()
-    until(lambda: {r.status for r in find_runs(study)} == {"interrupted"})  # workers end with their sweep
+    until(lambda: {r.status for r in find_runs(study).records} == {"interrupted"})  # workers end with their sweep
     assert {t.state.name for t in optuna_trials(study)} == {"FAIL", "RUNNING"}
 
     command_line.mend()
     code, output = command_line(*command)
     assert code == 0, output
-    assert {(r.status, r.steps) for r in find_runs(study)} == {("completed", 6)}
+    assert {(r.status, r.steps) for r in find_runs(study).records} == {("completed", 6)}
     assert [t.state.name for t in optuna_trials(study)] == ["FAIL"] * 4 + ["COMPLETE"] * 2
 
 
@@ -108,7 +108,7 @@ def test_an_exploration_is_swept_under_its_name_and_the_command_line_wins(comman
     command_line.tiny = tiny
     code, output = command_line("train.py", "explorations=widths", "seed=5", "workers=2")
     assert code == 0, output
-    found = find_runs(command_line.folder / "out" / "widths")
+    found = find_runs(command_line.folder / "out" / "widths").records
     assert sorted((r.overrides["model.d_model"], r.seed) for r in found) == [(8, 5), (16, 5)]
     assert [r.folder.name.rsplit("-", 1)[0] for r in found] == ["d_model16", "d_model8"]
 

@@ -1,0 +1,69 @@
+"""Whether a record is the result of a configuration: the same settings, the same code, one budget all the way."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from minigpt import registry
+from minigpt.config import TrainConfig
+from minigpt.files import sha256_of
+from minigpt.registry import Spec
+from minigpt.training.record import RunRecord
+
+
+def same_trial(record: RunRecord, run: TrainConfig, code: Mapping[str, str] | None = None) -> str:
+    """Why ``record`` is not the result that training ``run`` now would give; nothing when it is.
+
+    code: of the variants of ``run``, when it is known already. A record that does not say with which code it was made
+    is taken at its word.
+    """
+    if record.config_hash != run.identity:
+        return f"its configuration is another ({record.config_hash}, not {run.identity})"
+    now = code_of(run) if code is None else code
+    changed = sorted(part for part, digest in record.code.items() if now.get(part, digest) != digest)
+    if changed:
+        return f"the code of {', '.join(changed)} has changed since"
+    if len(record.budgets) > 1:
+        return f"its budget was changed at step {record.budgets[-1].from_step}, and with it the course of its rate"
+    return ""
+
+
+def code_of(run: TrainConfig) -> dict[str, str]:
+    """``axis=name`` -> hash of its code, of every variant a run is made of."""
+    used = {(spec.axis, spec.name) for spec in (*_specs(run), *_specs(run.resolved_blocks()))}
+    return {f"{axis}={name}": code_hash(axis, name) for axis, name in sorted(used)}
+
+
+def code_hash(axis: str, name: str) -> str:
+    """Hash of the file that holds a variant."""
+    found = importlib.util.find_spec(registry.entry(axis, name).module)
+    return sha256_of(Path(found.origin))[:16] if found is not None and found.origin is not None else ""
+
+
+def went_on(former: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
+    """The code of a run that goes on: what has changed on the way equals neither the code of then nor that of now."""
+    if not former:
+        return dict(now)
+    return {
+        part: digest if former.get(part) == digest else f"{former.get(part)}, {digest}" for part, digest in now.items()
+    }
+
+
+def _specs(value: Any) -> Iterator[Spec]:
+    """Every component chosen anywhere in typed configuration."""
+    if isinstance(value, Spec):
+        yield value
+        yield from _specs(value.options)
+    elif dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            yield from _specs(getattr(value, field.name))
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            yield from _specs(each)
+    elif isinstance(value, (list, tuple)):
+        for each in value:
+            yield from _specs(each)
