@@ -3,10 +3,13 @@
 Quality gained is baseline loss minus candidate loss, the mean over the same seeds. Relative cost is candidate cost over
 baseline cost, minus one. Both keep their sign, and a ratio compares only gains with prices or losses with savings:
 
-better, not dearer   always accepted, and before all others; equally good and cheaper counts too
+better, not dearer   accepted, and before all others; equally good and cheaper counts too
 better, dearer       accepted when the nats gained per relative cost reach ``min_gain_per_cost``; best rate first
 worse, cheaper       accepted when the nats lost per relative saving are at most ``max_loss_per_saving``; 0 accepts none
 anything else        rejected
+
+A gain that does not come with a saving has to be more than chance: at least ``min_gain`` nats, and ``noise_factor``
+standard errors of the gains seed by seed. One seed says nothing of chance: then ``min_gain`` alone holds.
 """
 
 from __future__ import annotations
@@ -32,6 +35,8 @@ class Rule:
     cost: CostName = "flops_per_token"
     min_gain_per_cost: float = 0.0
     max_loss_per_saving: float = 0.0
+    min_gain: float = 0.0
+    noise_factor: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -56,8 +61,8 @@ class Candidate:
 class Comparison:
     """A candidate against the baseline. accepted: whether it may replace it; reason: why, or why not.
 
-    gain: mean nats gained over the seeds, spread: their sample standard deviation, relative_cost: signed; None where
-    unknown.
+    gain: mean nats gained over the seeds, spread: their sample standard deviation, noise: below it a gain could be
+    chance, relative_cost: signed; None where unknown.
     """
 
     change: str
@@ -66,6 +71,7 @@ class Comparison:
     kind: str = "not comparable"
     gain: float | None = None
     spread: float | None = None
+    noise: float | None = None
     relative_cost: float | None = None
     seeds: int = 0
 
@@ -112,9 +118,10 @@ def compare(baseline: Candidate, candidate: Candidate, rule: Rule) -> Comparison
     gain = statistics.fmean(gains.values())
     dearer = _relative(_mean(baseline, rule.cost), _mean(candidate, rule.cost))
     kind = _kind(gain, dearer)
-    accepted, reason = _judge(kind, gain, dearer, rule)
     spread = statistics.stdev(gains.values()) if len(gains) > 1 else None
-    return Comparison(candidate.change, accepted, reason, kind, gain, spread, dearer, len(gains))
+    noise = max(rule.min_gain, rule.noise_factor * (spread or 0.0) / math.sqrt(len(gains)))
+    accepted, reason = _judge(kind, gain, noise, dearer, rule)
+    return Comparison(candidate.change, accepted, reason, kind, gain, spread, noise, dearer, len(gains))
 
 
 def paired_gains(baseline: Candidate, candidate: Candidate, quality: Quality) -> dict[int, float]:
@@ -122,8 +129,10 @@ def paired_gains(baseline: Candidate, candidate: Candidate, quality: Quality) ->
     return {seed: _value(baseline, seed, quality) - _value(candidate, seed, quality) for seed in candidate.records}
 
 
-def _judge(kind: str, gain: float, dearer: float, rule: Rule) -> tuple[bool, str]:
+def _judge(kind: str, gain: float, noise: float, dearer: float, rule: Rule) -> tuple[bool, str]:
     figures = f"{gain:+.4f} nats at {dearer:+.1%} {rule.cost}"
+    if 0 < gain < noise and dearer >= 0:
+        return False, f"no progress ({figures}): a gain below {noise:.4f} could be chance"
     if kind == "better and not dearer":
         return True, f"{kind} ({figures})"
     if kind not in _RANK:

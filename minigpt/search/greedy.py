@@ -2,7 +2,8 @@
 
 Per round every candidate is trained with the baseline's seeds, and ``decision`` chooses. Which trials exist is the
 study's matter, so a search that was ended anywhere replays its rounds from the records and trains only what is missing.
-A winner has been chosen among many on the same seeds: on fresh ones it is compared with the first baseline once more.
+A winner has been chosen among many on the same seeds: on fresh ones it is compared with the first baseline once more,
+and each of its steps with the one before.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from minigpt.search.points import CombinationCheck, Point, as_text, refuse_singl
 from minigpt.search.report import SearchReport
 from minigpt.search.space import Names, Step, check_space, moved, start_of, steps
 from minigpt.search.study import Study, outside_errors
-from minigpt.search.verdict import Verdict, judge
+from minigpt.search.verdict import FinalVerdict, judge_path
 
 _BASELINE = "baseline"
 
@@ -33,7 +34,8 @@ class GreedyConfig:
 
     fresh_seeds: of the last comparison, between the first baseline and the winner.
     quality, cost: fields of the run record; both better when lower. min_gain_per_cost: nats that doubling the cost must
-    bring. max_loss_per_saving: nats that saving all of the cost may lose (0: worse is never accepted).
+    bring. max_loss_per_saving: nats that saving all of the cost may lose (0: worse is never accepted). min_gain,
+    noise_factor: a gain is progress from so many nats, and from so many of its standard errors over the seeds.
     """
 
     space: dict[str, Step | Names]
@@ -44,6 +46,8 @@ class GreedyConfig:
     cost: CostName = "flops_per_token"
     min_gain_per_cost: NonNegativeFloat = 0.02
     max_loss_per_saving: NonNegativeFloat = 0.0
+    min_gain: NonNegativeFloat = 0.002
+    noise_factor: NonNegativeFloat = 1.0
 
     def __post_init__(self):
         if not self.space:
@@ -64,7 +68,8 @@ class GreedyConfig:
     @property
     def rule(self) -> Rule:
         """How candidates are judged."""
-        return Rule(self.quality, self.cost, self.min_gain_per_cost, self.max_loss_per_saving)
+        prices = self.min_gain_per_cost, self.max_loss_per_saving
+        return Rule(self.quality, self.cost, *prices, self.min_gain, self.noise_factor)
 
 
 @options
@@ -103,6 +108,7 @@ class GreedySearch:
         self._report = SearchReport(study, self.options.rule, start_of(self.options.space, self.base))
         visited = {self.base.identity}
         changes: dict[str, Any] = {}
+        path: list[tuple[str, dict[str, Any]]] = [(_BASELINE, {})]
         for number in range(1, self.options.rounds + 1):
             moves = self._moves(changes, visited)
             baseline, decision = self._round(number, changes, moves)
@@ -112,9 +118,10 @@ class GreedySearch:
             if decision.chosen is None:
                 break
             changes = moves[decision.chosen]
+            path.append((decision.chosen, changes))
             visited.add(vary(self.base, changes).identity)
         self._report.winner(changes)
-        self._report.verdict(self._on_fresh_seeds(changes) if changes else None)
+        self._report.verdict(self._on_fresh_seeds(path) if len(path) > 1 else None)
         return 0
 
     def points(self, changes: Mapping[str, Any], seeds: Sequence[int]) -> list[Point]:
@@ -166,9 +173,10 @@ class GreedySearch:
     def _candidate(self, label: str, points: Sequence[Point]) -> Candidate:
         return Candidate(label, {point.run.seed: self._study.record(point) for point in points})
 
-    def _on_fresh_seeds(self, changes: Mapping[str, Any]) -> Verdict:
-        """The first baseline against the winner, on seeds the search has not seen."""
-        first, last = (self.points(c, self.options.fresh_seeds) for c in ({}, changes))
-        self._report.fresh_begins(first + last)
-        self._study.run(first + last, self._launcher, self._threads, lambda _, record: self._report.trial(record))
-        return judge(self._candidate(_BASELINE, first), self._candidate("winner", last), self.options.rule)
+    def _on_fresh_seeds(self, path: Sequence[tuple[str, Mapping[str, Any]]]) -> FinalVerdict:
+        """The first baseline, and what every accepted step has made of it, on seeds the search has not seen."""
+        groups = {label: self.points(changes, self.options.fresh_seeds) for label, changes in path}
+        wanted = [point for group in groups.values() for point in group]
+        self._report.fresh_begins(wanted)
+        self._study.run(wanted, self._launcher, self._threads, lambda _, record: self._report.trial(record))
+        return judge_path([self._candidate(label, group) for label, group in groups.items()], self.options.rule)

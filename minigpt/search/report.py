@@ -12,7 +12,7 @@ from minigpt.search import results
 from minigpt.search.decision import Candidate, Comparison, Decision, Rule
 from minigpt.search.points import Point, as_text, unique
 from minigpt.search.study import Study
-from minigpt.search.verdict import Verdict
+from minigpt.search.verdict import FinalVerdict, Verdict
 from minigpt.training.record import RunRecord
 
 
@@ -76,24 +76,18 @@ class SearchReport:
         print(f"winner: {_words(changes)}", flush=True)
         self.write()
 
-    def verdict(self, verdict: Verdict | None) -> None:
-        """Say whether it holds; None when the winner is the baseline and there is nothing to hold."""
+    def verdict(self, verdict: FinalVerdict | None) -> None:
+        """Say whether it holds, step by step; None when the winner is the baseline and there is nothing to hold."""
         if verdict is None:
             self._ends["verdict"] = {"verdict": "nothing to confirm", "reason": "no step was worth its cost"}
             print("verdict: nothing to confirm, no step was worth its cost")
         else:
-            words = "holds" if verdict.holds else "does not hold"
-            found = _listed(verdict.comparison)
-            self._ends["verdict"] = {
-                "verdict": words,
-                "reason": verdict.reason,
-                "mean_gain": found["gain"],
-                "spread": found["spread"],
-                "relative_cost": found["relative_cost"],
-                "n": len(verdict.gains),
-                "gain_by_seed": dict(verdict.gains),
-            }
-            print(f"verdict on fresh seeds: {words}; {verdict.reason}, n = {len(verdict.gains)}")
+            steps = [{"change": step.change, **_confirmed(step, _holds(step))} for step in verdict.steps]
+            self._ends["verdict"] = _confirmed(verdict.whole, verdict.words) | {"steps": steps}
+            for step in verdict.steps:
+                print(f"  {'+' if step.holds else '-'} {step.change} {_holds(step)}: {step.reason}")
+            n = len(verdict.whole.gains)
+            print(f"verdict on fresh seeds: {verdict.words}; {verdict.whole.reason}, n = {n}")
         self.write()
         print(f"{self._study.folder / results.FILE}")
 
@@ -132,6 +126,23 @@ def _listed(comparison: Comparison) -> dict[str, Any]:
         "spread": comparison.spread,
         "relative_cost": comparison.relative_cost if _finite(comparison.relative_cost) else None,
         "seeds": comparison.seeds,
+    }
+
+
+def _holds(step: Verdict) -> str:
+    return "holds" if step.holds else "does not hold"
+
+
+def _confirmed(verdict: Verdict, words: str) -> dict[str, Any]:
+    found = _listed(verdict.comparison)
+    return {
+        "verdict": words,
+        "reason": verdict.reason,
+        "mean_gain": found["gain"],
+        "spread": found["spread"],
+        "relative_cost": found["relative_cost"],
+        "n": len(verdict.gains),
+        "gain_by_seed": dict(verdict.gains),
     }
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from minigpt import config
 from minigpt.data.dataset_folder import open_prepared
 from minigpt.errors import UserError
-from minigpt.files import Holder, Lock
+from minigpt.files import Holder, Lock, explained, is_disk_full
 from minigpt.search.launcher import FinishedJob, Job, Launcher
 from minigpt.search.points import Point, for_study, trial_name, unique
 from minigpt.search.progress import counted
@@ -30,8 +30,7 @@ from minigpt.training.record import FINAL, LOCK, RunRecord, read_run
 
 _FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """Signals somebody sends to a trial, which may then go on another time. Any other is its own crash."""
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
-_NOT_WRITABLE = {errno.EROFS, errno.EACCES, errno.EPERM}
+_GOES_ON = " When that is mended, the same command goes on"
 _SET_ASIDE = re.compile(r"\.damaged-\d+$")
 
 
@@ -207,15 +206,11 @@ def outside_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        raise UserError(f"{folder}: study.db cannot be written ({error}). Then the same command goes on") from None
+        raise UserError(f"{folder}: study.db could not be written ({error}).{_GOES_ON}") from None
     except OSError as error:
-        if error.errno in _NO_ROOM:
-            way_out = "Make room; the same command then goes on"
-        elif error.errno in _NOT_WRITABLE:
-            way_out = "Make it writable, or choose another out=<folder>"
-        else:
-            raise
-        raise UserError(f"{error.filename or folder}: cannot be written ({error.strerror}). {way_out}") from None
+        if is_disk_full(error) or error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise explained(error, error.filename or folder, way_out=_GOES_ON) from None
+        raise
 
 
 def _set_aside(folder: Path) -> Path:
@@ -246,7 +241,7 @@ def _died(record: RunRecord, returncode: int) -> RunRecord:
     if returncode < 0:
         return record.updated(status="failed", reason=f"crashed with {signal.Signals(-returncode).name}")
     last = _last_line(record.folder)
-    if os.strerror(errno.ENOSPC) in last:
+    if is_disk_full(Exception(last)):
         return record.updated(status="interrupted", reason=f"disk full: {last}; the same command goes on with it")
     return record.updated(status="failed", reason=f"exit code {returncode}: {last}")
 

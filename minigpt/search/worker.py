@@ -18,7 +18,7 @@ from pathlib import Path
 
 from minigpt import config
 from minigpt.config import TrainConfig
-from minigpt.files import Holder, Lock
+from minigpt.files import Holder, Lock, is_disk_full
 from minigpt.training.record import FINAL, LOCK, read_run
 
 _GRACE_SECONDS = 30.0
@@ -41,9 +41,9 @@ def train(folder: Path) -> int:
         except BaseException as error:
             record = read_run(folder)
             if record.status == "running":  # it ended before the run itself could say so
-                stopped = isinstance(error, KeyboardInterrupt)
-                reason = "" if stopped else f"{type(error).__name__}: {error}"
-                record.updated(status="interrupted" if stopped else "failed", reason=reason)
+                again = isinstance(error, KeyboardInterrupt) or is_disk_full(error)
+                reason = "" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
+                record.close_without_room("interrupted" if again else "failed", reason)
             raise
 
 

@@ -114,9 +114,15 @@ def test_a_trial_that_met_a_full_disk_is_tried_again(tmp_path, points):
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "run.json"), "run.json: cannot be written (No space left"),
-        (OSError(errno.EROFS, os.strerror(errno.EROFS), "x"), "x: cannot be written (Read-only file system). Make it"),
-        (sqlite3.OperationalError("disk I/O error"), "study.db cannot be written (disk I/O error)"),
+        (
+            OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "run.json"),
+            "run.json: disk full (No space left on device). When",
+        ),
+        (
+            OSError(errno.EROFS, os.strerror(errno.EROFS), "x"),
+            "x: could not be written, the file system is read-only. When",
+        ),
+        (sqlite3.OperationalError("disk I/O error"), "study.db could not be written (disk I/O error)"),
     ],
 )
 def test_a_disk_that_does_not_write_is_one_line(tmp_path, error, message):

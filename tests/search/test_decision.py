@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from minigpt.search.decision import Candidate, Rule, compare, decide
-from minigpt.search.verdict import judge
+from minigpt.search.verdict import judge, judge_path
 from minigpt.training.record import RunRecord
 
 RULE = Rule(min_gain_per_cost=0.1, max_loss_per_saving=0.05)
@@ -91,6 +91,39 @@ def test_a_cost_that_was_nothing_is_infinitely_dearer():
     free = trained("baseline", {0: 2.0}, 0)
     assert not compare(free, trained("candidate", {0: 1.0}, 5), RULE).accepted
     assert compare(free, trained("candidate", {0: 1.0}, 0), RULE).accepted
+
+
+def noisy(gains: dict[int, float], relative_cost: float = 0.0) -> Candidate:
+    losses = {seed: BASELINE.records[seed].val_loss - gain for seed, gain in gains.items()}
+    return trained("candidate", losses, 100 * (1 + relative_cost))
+
+
+@pytest.mark.parametrize(
+    ("gains", "relative_cost", "accepted"),
+    [
+        ({0: 0.0006, 1: 0.0006}, 0.0, False),  # sure, and next to nothing
+        ({0: 0.01, 1: 0.012}, 0.0, True),
+        ({0: 0.06, 1: -0.04}, 0.0, False),  # 0.01 +- 0.05
+        ({0: 0.06, 1: -0.04}, 0.01, False),  # a good rate of exchange for chance
+        ({0: 0.06, 1: -0.04}, -0.01, True),  # as good, and cheaper
+        ({0: 0.0006, 1: 0.0006}, -0.1, True),
+    ],
+)
+def test_a_gain_that_could_be_chance_is_no_progress(gains, relative_cost, accepted):
+    rule = dataclasses.replace(RULE, min_gain=0.002, noise_factor=1.0)
+    found = compare(BASELINE, noisy(gains, relative_cost), rule)
+    assert found.accepted is accepted
+    assert accepted or "could be chance" in found.reason
+
+
+def test_one_large_step_does_not_carry_the_others():
+    path = [BASELINE, one(0.5, 0.2, "large"), one(0.49, 0.3, "small")]
+    verdict = judge_path(path, RULE)
+    assert [(step.change, step.holds) for step in verdict.steps] == [("large", True), ("small", False)]
+    assert verdict.whole.holds
+    assert verdict.words == "holds in part"
+    assert judge_path(path[:2], RULE).words == "holds"
+    assert judge_path([BASELINE, one(-0.5, 0.2, "worse")], RULE).words == "does not hold"
 
 
 def test_no_candidate_stops_the_search():

@@ -54,6 +54,12 @@ def test_it_takes_what_is_free_first_and_then_what_is_worth_its_cost(tmp_path, c
     assert found["verdict"]["n"] == 3
     assert found["verdict"]["mean_gain"] == pytest.approx(0.85)
     assert found["verdict"]["gain_by_seed"] == {s: pytest.approx(0.85) for s in (7, 8, 9)}
+    steps = {step["change"]: (step["verdict"], step["mean_gain"]) for step in found["verdict"]["steps"]}
+    assert steps == {
+        "softmax=consmax": ("holds", pytest.approx(0.05)),
+        "model.n_layer=2": ("holds", pytest.approx(0.5)),
+        "model.n_layer=3": ("holds", pytest.approx(0.3)),
+    }
     reasons = {c["change"]: c["reason"] for c in found["rounds"][0]["candidates"]}
     assert reasons["softmax=relumax"] == "seed 1 failed (on paper)"
     assert found["rounds"][1]["candidates"][0]["gain"] == pytest.approx(0.5)
@@ -101,6 +107,17 @@ def test_a_winner_of_two_lucky_seeds_does_not_hold(tmp_path, configure):
     assert found["winner"]["softmax"] == "consmax"
     assert found["verdict"]["verdict"] == "does not hold"
     assert found["verdict"]["mean_gain"] == pytest.approx(-0.2)
+
+
+def test_a_step_that_was_luck_is_named_though_the_winner_gains(tmp_path, configure):
+    def lucky(run: TrainConfig) -> float:
+        luck = (0.3 if run.seed in (0, 1) else -0.1) * (run.softmax.name == "consmax")
+        return 3.0 - 0.5 * run.model.n_layer - luck
+
+    space = {key: SPACE[key] for key in ("softmax", "model.n_layer")}
+    found = search(tmp_path / "s", configure(), options(rounds=2, space=space), PaperLauncher(lucky))
+    assert [step["verdict"] for step in found["verdict"]["steps"]] == ["does not hold", "holds"]
+    assert found["verdict"]["verdict"] == "holds in part"
 
 
 def test_a_baseline_that_fails_ends_the_search(tmp_path, configure, capsys):
