@@ -49,7 +49,7 @@ class Standing:
 
 @dataclasses.dataclass(frozen=True)
 class SavedState:
-    """The contents of ``state.pt``. hooks: by the name of its class, what each needs to go on."""
+    """The contents of ``state.pt``. hooks: by name, what each needs to go on."""
 
     standing: Standing
     optimizer: list[dict[str, Any]]

@@ -22,7 +22,7 @@ from minigpt.training.budget import Budget
 from minigpt.training.companions import Frozen
 from minigpt.training.evaluate import Validation, validate
 from minigpt.training.figures import Window, named
-from minigpt.training.hooks.base import Hook
+from minigpt.training.hooks.base import Hook, by_name
 from minigpt.training.interruption import Interruption
 from minigpt.training.record import RunRecord
 from minigpt.training.state import STATE, SavedState, Standing
@@ -77,7 +77,7 @@ class Trainer:
         self.model.return_also(self.task.needs)
         self.scaler = precision.scaler()
 
-        self.hooks = {type(hook).__name__: hook for hook in hooks}
+        self.hooks = by_name(hooks)
         self.at = Standing()
         if checkpoint is not None and state is not None:
             self._restore(checkpoint, state)
@@ -310,7 +310,7 @@ class Trainer:
     def _diverged(self, what: str, loss: float) -> str:
         if not math.isfinite(loss):
             return f"{what} loss is {loss} at step {self.at.step}"
-        if loss > self.highest_loss:
+        if loss > self.highest_loss and (self.task.in_nats or what == "validation"):
             limit = (
                 f"{self.highest_loss:.2f}, training.diverged_above={self.options.diverged_above:g} times ln(vocabulary)"
             )

@@ -59,6 +59,16 @@ class Distill(Task):
         return Learned((1 - self.share) * loss + self.share * distance, {"distance": distance})
 
 
+@register("task", "scaled")
+class Scaled(SecondHalf):
+    """A loss in a unit of its own."""
+
+    in_nats = False
+
+    def __call__(self, output: Output, batch: MaskedTokens, step: int) -> Learned:
+        return Learned(100 * super().__call__(output, batch, step).loss)
+
+
 @dataclasses.dataclass(frozen=True)
 class Pairs(Batch):
     """A kind of batch that no dataset here gives."""

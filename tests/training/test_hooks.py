@@ -98,6 +98,15 @@ def test_what_a_hook_keeps_is_in_the_checkpoint(configure):
     assert again.count == 15
 
 
+def test_two_hooks_of_a_class_keep_each_its_own(configure):
+    ahead, fresh = Counter(), Counter()
+    ahead.count = 100
+    folder = fit(configure(training={"max_steps": 10}), hooks=[fresh, ahead]).folder
+    first, second = Counter(), Counter()
+    fit(stored(folder, max_steps=15), hooks=[first, second])
+    assert (first.count, second.count) == (15, 115)
+
+
 def test_a_hook_changes_nothing_by_being_there(configure):
     alone, watched = fit(configure(name="alone")), fit(configure(name="watched"), hooks=[Diary(), Counter()])
     assert weights(watched.folder) == weights(alone.folder)

@@ -121,6 +121,12 @@ def test_figures_are_means_over_every_micro_batch_of_the_line(learning):
     assert split.train_loss == pytest.approx(whole.train_loss, rel=1e-5)
 
 
+def test_a_loss_in_a_unit_of_its_own_has_not_diverged_because_it_is_large(learning):
+    record = fit(learning("scaled"))
+    assert record.status == "completed"
+    assert record.train_loss > 100
+
+
 @pytest.mark.parametrize("accumulation", [1, 3])
 def test_a_task_with_figures_goes_on_exactly(learning, accumulation):
     changes = {"model": {"dropout": 0.2}}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -40,3 +40,13 @@ class Hook:
 
     def restore(self, state: Any) -> None:
         """Go on from what :meth:`state` gave."""
+
+
+def by_name(hooks: Iterable[Hook]) -> dict[str, Hook]:
+    """Hooks by the name their state is kept under: their class, and a number from the second of a class on."""
+    named: dict[str, Hook] = {}
+    for hook in hooks:
+        name = type(hook).__name__
+        same = sum(type(each).__name__ == name for each in named.values())
+        named[f"{name}.{same}" if same else name] = hook
+    return named

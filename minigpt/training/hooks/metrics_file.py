@@ -20,8 +20,9 @@ class MetricsFile(Hook):
     """Appends lines to ``metrics.jsonl``. A line holds what was measured then: a missing name was not measured,
     null is no finite number.
 
-    step, tokens, seconds stand in every line; train_loss (mean since the last such line), lr, grad_norm and
-    tokens_per_second in a log line, and what task and model measure; val_loss, bits_per_byte in a validation's.
+    step, tokens, seconds stand in every line; val_loss, bits_per_byte in a validation's. A log line has means since the
+    last one: train_loss, the task's, without the auxiliary losses of the model's parts; those, and whatever else task
+    and parts measure, each under its name. And, of the moment, lr, grad_norm and tokens_per_second.
     """
 
     def __init__(self) -> None:

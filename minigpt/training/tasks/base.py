@@ -30,9 +30,11 @@ class Task:
     reads: the kind of batch the dataset has to give. needs: tensors some part of the model has to provide; they arrive
     in ``output.shared``. checkpoints: the further models needed, name -> a run's folder or a checkpoint's; they arrive
     in ``models``, in eval mode: ``self.models["teacher"](batch.inputs)`` is their Output, without gradients.
+    in_nats: whether the loss is in nats per token, so that one far above guessing has diverged.
     """
 
     reads: type[Batch] = Tokens
+    in_nats: bool = True
     needs: frozenset[str] = frozenset()
     checkpoints: Mapping[str, str] = {}
     models: Mapping[str, Callable[[Tensor], Output]] = {}
