@@ -6,6 +6,7 @@ import argparse
 import json
 
 from minigpt import catalogue, cli, registry
+from minigpt.plugins import load_plugins
 
 EPILOG = """entry points of the project, each with --help:
   python train.py                 train; any part by name: attention=linear norm=dyt; -m for sweeps
@@ -31,19 +32,19 @@ def main(arguments: list[str] | None = None) -> None:
         help="list what is registered: names, papers, options, what each learns and can do",
         description="List what is registered: all axes in one table, or everything about one axis.",
     )
-    components.add_argument("axis", nargs="?", help=f"one of {', '.join(registry.AXES)}")
+    components.add_argument("axis", nargs="?", help=f"one of {', '.join(registry.axes())}")
     components.add_argument("--json", action="store_true", help="everything, as JSON")
     components.add_argument(
         "--plugins", default="", metavar="MODULES", help="modules to import first, with commas between"
     )
     given = parser.parse_args(arguments)
     with cli.reported_errors():
-        registry.load_plugins(name for name in given.plugins.split(",") if name)
+        load_plugins([name for name in given.plugins.split(",") if name])
         _list_components(given.axis, as_json=given.json)
 
 
 def _list_components(axis: str | None, *, as_json: bool) -> None:
-    axes = list(registry.AXES) if axis is None else [axis]
+    axes = list(registry.axes()) if axis is None else [axis]
     if as_json:
         print(json.dumps([catalogue.as_json(v) for each in axes for v in catalogue.variants(each)], indent=1))
     elif axis is None:

@@ -1,46 +1,124 @@
-"""Heterogeneous models: named blocks and a pattern, resolved into one block per layer.
+"""What the layers of a model are made of: the default block, named blocks, a pattern, and what layers share.
 
 ``blocks: {local: {attention: {name: causal, window: 128}}}`` names a block that differs from the default block in what
 it says; ``pattern: [local, local, default]`` lays blocks over the layers; ``layers: {0: default}`` overrides single
-layers.
+layers. ``sites: {linear: {down: ternary}}``, at the top level or inside a block, chooses for one place of a block.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from minigpt import registry, schema
-from minigpt.errors import UserError, did_you_mean, unknown
-from minigpt.registry import BLOCK_AXES, Component, Spec
-from minigpt.schema import options
+from minigpt.errors import UserError, unknown
+from minigpt.registry import Parts, Spec
+from minigpt.schema import PositiveInt, options, unknown_key
+
+Order = Literal["none", "run", "cycle", "mirror"]
+
+
+def _of(sites: Mapping[str, Mapping[str, Spec]], axis: str) -> Mapping[str, Spec]:
+    return sites.get(axis, {})
+
+
+class Sites:
+    """Annotation of ``sites``: axis -> site -> Spec, read in full."""
+
+    @staticmethod
+    def read(node: Any, path: str) -> dict[str, dict[str, Spec]]:
+        return resolve_sites({}, node, path)
 
 
 @options
-class BlockParts:
-    """The components a block is made of: one for each of BLOCK_AXES."""
-
-    attention: Annotated[Spec, Component("attention")]
-    softmax: Annotated[Spec, Component("softmax")]
-    norm: Annotated[Spec, Component("norm")]
-    mlp: Annotated[Spec, Component("mlp")]
-    activation: Annotated[Spec, Component("activation")]
-    position: Annotated[Spec, Component("position")]
-    linear: Annotated[Spec, Component("linear")]
-    residual: Annotated[Spec, Component("residual")]
-    layout: Annotated[Spec, Component("layout")]
-
-
-@options
-class BlockSpec(BlockParts):
-    """The block of one layer. label: the name it goes by in the pattern."""
+class BlockSpec:
+    """The block of one layer. label: the name it goes by in the pattern. parts: its component on every axis.
+    sites: axis -> site -> the component that place has instead."""
 
     label: str
+    parts: Annotated[Mapping[str, Spec], Parts("block")]
+    sites: Annotated[Mapping[str, Mapping[str, Spec]], Sites] = dataclasses.field(default_factory=dict)
 
-    @classmethod
-    def default(cls, parts: BlockParts) -> BlockSpec:
-        """The default block: the parts chosen at the top level."""
-        return cls(label="default", **{axis: getattr(parts, axis) for axis in BLOCK_AXES})
+    def spec(self, axis: str, site: str | None = None) -> Spec:
+        """What is chosen on an axis, for a named place of it."""
+        sites = _of(self.sites, axis)
+        return self.parts[axis] if site is None or site not in sites else sites[site]
+
+    def varied(self, label: str, given: Mapping[str, Any], path: str) -> BlockSpec:
+        """The block that differs from this one in what ``given`` says: axes, and ``sites``."""
+        parts, known = dict(self.parts), [*self.parts, "sites"]
+        for axis, node in given.items():
+            if axis not in known:
+                raise unknown_key(f"{path}.{axis}", axis, known)
+            if axis != "sites":
+                parts[axis] = vary(axis, self.parts[axis], node, f"{path}.{axis}")
+        here = resolve_sites(parts, given.get("sites", {}), f"{path}.sites")
+        sites = {axis: {**_of(self.sites, axis), **_of(here, axis)} for axis in {**self.sites, **here}}
+        return BlockSpec(label=label, parts=parts, sites=sites)
+
+
+@options
+class ShareSpec:
+    """Which layers share one block, one attention, one MLP.
+
+    run: neighbours (AABB). cycle: every so many layers (ABAB). mirror: there and back (ABBA). distinct: how many
+    different ones there are; None is one for run and cycle, half of the layers for mirror.
+    """
+
+    block: Order = "none"
+    attention: Order = "none"
+    mlp: Order = "none"
+    distinct: PositiveInt | None = None
+
+    def __post_init__(self):
+        parts = {self.attention, self.mlp} - {"none"}
+        if self.distinct is not None and not parts and self.block == "none":
+            raise UserError("share.distinct: nothing is shared. Set share.block, share.attention or share.mlp")
+        if self.block != "none" and parts:
+            raise UserError("share.block: whole blocks share their attention and their mlp. Leave the other two out")
+
+    def owners(self, part: Literal["block", "attention", "mlp"], n_layer: int) -> list[int]:
+        """For every layer, the first one that has the same part: itself where nothing is shared."""
+        order = {"block": self.block, "attention": self.attention, "mlp": self.mlp}[part]
+        if order == "none":
+            return list(range(n_layer))
+        n = min(n_layer, self.distinct or (-(-n_layer // 2) if order == "mirror" else 1))
+        which = {
+            "run": lambda layer: layer * n // n_layer,
+            "cycle": lambda layer: layer % n,
+            "mirror": lambda layer: min(layer % (2 * n), 2 * n - 1 - layer % (2 * n)),
+        }[order]
+        numbers = [which(layer) for layer in range(n_layer)]
+        return [numbers.index(number) for number in numbers]
+
+
+def resolve_sites(parts: Mapping[str, Spec], given: Any, path: str) -> dict[str, dict[str, Spec]]:
+    """axis -> site -> Spec. A site of the same name as the block's part starts from the part's options."""
+    if not isinstance(given, Mapping):
+        raise UserError(f"{path}: expected axes with their sites, such as {{linear: {{down: ternary}}}}, got '{given}'")
+    sites: dict[str, dict[str, Spec]] = {}
+    for axis, places in given.items():
+        if axis not in registry.axes("block"):
+            raise unknown(f"{path}.{axis}", axis, "there is no axis of blocks named", registry.axes("block"))
+        if not isinstance(places, Mapping):
+            raise UserError(f"{path}.{axis}: expected sites, such as {{down: ...}}, got '{places}'")
+        base = parts.get(axis)
+        sites[axis] = {str(site): vary(axis, base, node, f"{path}.{axis}.{site}") for site, node in places.items()}
+    return {axis: places for axis, places in sites.items() if places}
+
+
+def vary(axis: str, base: Spec | None, node: Any, path: str) -> Spec:
+    """The component a node means where ``base`` stands: options of the same name are kept where it says nothing."""
+    if isinstance(node, str):
+        node = {"name": node}
+    if isinstance(node, Mapping) and base is not None:
+        node = {"name": base.name} | dict(node)
+        inherited = schema.plain(base.options) if node["name"] == base.name else {}
+        node = inherited | node
+    if not isinstance(node, Mapping | Spec):
+        raise UserError(f"{path}: expected a name or a group of options, got '{node}'")
+    return registry.spec(axis, node, path)
 
 
 def resolve_blocks(
@@ -57,7 +135,9 @@ def resolve_blocks(
     The pattern must divide ``n_layer``, or ``repeat`` must say that its last round may be cut short. Raises UserError
     for a name that no block has, a block nothing uses, a layer that does not exist.
     """
-    named = {"default": default} | {name: _vary(default, name, given) for name, given in blocks.items()}
+    if "default" in blocks:
+        raise UserError("blocks.default: the top-level component keys are the default block; choose another name")
+    named = {"default": default} | {n: default.varied(n, given, f"blocks.{n}") for n, given in blocks.items()}
     for place, label in [(f"pattern[{i}]", p) for i, p in enumerate(pattern)] + [
         (f"layers.{k}", v) for k, v in layers.items()
     ]:
@@ -78,24 +158,3 @@ def resolve_blocks(
     if unused:
         raise UserError(f"blocks.{unused[0]}: no layer uses this block. Name it in pattern or layers, or remove it")
     return tuple(named[label] for label in labels)
-
-
-def _vary(default: BlockSpec, label: str, given: Mapping[str, Any]) -> BlockSpec:
-    if label == "default":
-        raise UserError("blocks.default: the top-level component keys are the default block; choose another name")
-    chosen: dict[str, Spec] = {}
-    for axis, node in given.items():
-        path = f"blocks.{label}.{axis}"
-        if axis not in BLOCK_AXES:
-            hint = did_you_mean(axis, BLOCK_AXES)
-            raise UserError(f"{path}: unknown key '{axis}'.{hint}\n  keys here: {', '.join(BLOCK_AXES)}")
-        base: Spec = getattr(default, axis)
-        if isinstance(node, str):
-            node = {"name": node}
-        if not isinstance(node, Mapping):
-            raise UserError(f"{path}: expected a name or a group of options, got '{node}'")
-        node = {"name": base.name} | dict(node)
-        inherited = schema.plain(base.options) if node["name"] == base.name else {}
-        chosen[axis] = registry.spec(axis, inherited | node, path)
-    axes = {axis: chosen[axis] if axis in chosen else getattr(default, axis) for axis in BLOCK_AXES}
-    return BlockSpec(label=label, **axes)

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from minigpt import registry, schema
+from minigpt.errors import UserError
 from minigpt.registry import Entry
 
 EXAMPLE = {"d_model": 128, "n_head": 4, "head_dim": 32, "n_layer": 1, "block_size": 128, "vocab_size": 256}
@@ -69,9 +70,12 @@ def abilities(variant: Variant) -> Abilities:
     """Import a variant, build it on the meta device and look. Needs torch."""
     cls = registry.get(variant.axis, variant.name)
     facts = {k: v for k, v in _facts(cls).items() if k not in _NOT_A_CAPABILITY}
-    if variant.axis not in registry.BLOCK_AXES:
+    if variant.axis not in _built_with_a_model():
         return Abilities({}, facts, None, 0)
-    model = _example(variant)
+    try:
+        model = _example(variant)
+    except UserError:  # it needs a tensor that another variant provides: nothing can be said of it alone
+        return Abilities({}, facts, None, 0)
     parts = (m for m in model.modules() if isinstance(m, cls))
     part = next(parts, None)  # a position of kind none is not there at all
     learned = {} if part is None else _own_parameters(part, variant.axis)
@@ -143,16 +147,16 @@ def _facts(cls: type) -> dict[str, Any]:
 def _example(variant: Variant) -> Any:
     from minigpt.model import GPT, ModelSpec
 
-    block: dict[str, Any] = {axis: {"name": registry.HOUSE_DEFAULTS[axis]} for axis in registry.BLOCK_AXES}
-    block |= {variant.axis: {"name": variant.name}, "label": "default"}
-    content = EXAMPLE | {
-        "bias": False,
-        "dropout": 0.0,
-        "tie_embeddings": True,
-        "seed": 0,
-        "init": registry.HOUSE_DEFAULTS["init"],
-    }
-    return GPT.on_meta(schema.typed(ModelSpec, content | {"default": block, "blocks": [block]}))
+    chosen = {variant.axis: {"name": variant.name}}
+    block: dict[str, Any] = {"label": "default"} | (chosen if variant.axis in registry.axes("block") else {})
+    content: dict[str, Any] = EXAMPLE | {"bias": False, "dropout": 0.0, "tie_embeddings": True, "seed": 0}
+    content |= {"default": block, "blocks": [block]} | (chosen if variant.axis in registry.axes("model") else {})
+    return GPT.on_meta(schema.typed(ModelSpec, content))
+
+
+def _built_with_a_model() -> list[str]:
+    """Axes whose components are modules of a model."""
+    return [*registry.axes("block"), "embedding", "head"]
 
 
 def _json(value: Any) -> Any:
@@ -172,7 +176,7 @@ def show_overview(axes: Iterable[str]) -> None:
     for column in ("axis", "name", "what it is", "arXiv", "options"):
         table.add_column(column, no_wrap=column in ("axis", "name", "arXiv"))
     for axis in axes:
-        default = registry.HOUSE_DEFAULTS[axis]
+        default = registry.axis_named(axis).default
         for place, each in enumerate(found := variants(axis)):
             options = " ".join(f"{o.name}={_value(o.default)}" for o in each.options)
             name = each.name + (" *" if each.name == default else "")
@@ -189,7 +193,7 @@ def show_axis(axis: str) -> None:
     console = _console()
     for each in variants(axis):
         known = abilities(each)
-        default = " (the default)" if registry.HOUSE_DEFAULTS[axis] == each.name else ""
+        default = " (the default)" if registry.axis_named(axis).default == each.name else ""
         console.print(f"[bold]{axis}={each.name}[/bold]{default}   {each.module}")
         console.print(Padding(_text(each.doc), (0, 0, 0, 2)))
         for option in each.options:
@@ -197,13 +201,13 @@ def show_axis(axis: str) -> None:
         for title, content in _lines(each, known):
             console.print(_text(f"  {title}: {content}"))
         console.print()
-    if axis in registry.BLOCK_AXES:
+    if axis in _built_with_a_model():
         console.print(_text(f"Shapes and bytes at {', '.join(f'{k}={v}' for k, v in EXAMPLE.items())}, fp32."))
 
 
 def _lines(variant: Variant, known: Abilities) -> list[tuple[str, str]]:
     lines = [("formerly", ", ".join(variant.aliases))]
-    if variant.axis in registry.BLOCK_AXES:
+    if variant.axis in _built_with_a_model():
         learned = ", ".join(f"{name} {shape}" for name, shape in known.learned.items())
         lines.append(("learns", learned or "nothing"))
     if variant.axis == "attention":

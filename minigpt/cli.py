@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from minigpt import config, registry, schema
 from minigpt.errors import UserError, unknown
+from minigpt.plugins import load_plugins
 
 T = TypeVar("T")
 CONF = Path(__file__).resolve().parent.parent / "conf"
@@ -63,7 +64,7 @@ def run_hydra(config_name: str, root: type[T], task: Callable[[T], Any]) -> int 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing: what the user sees is decided here
     if config_name != "train" and {"-m", "--multirun"} & set(sys.argv[1:]):
         raise UserError("-m: only train.py sweeps. Run this once for each value")
-    registry.load_plugins(_plugins_named(sys.argv[1:]))
+    load_plugins(_plugins_named(sys.argv[1:]))
     store_components()
     store_explorations()
     sys.argv[1:] = sorted(with_own_checks(sys.argv[1:]), key=_is_override)  # argparse wants them to stand together
@@ -108,7 +109,7 @@ def store_components() -> None:
     from minigpt.search.sweeper import StudySweeper
 
     store = ConfigStore.instance()
-    for axis in registry.AXES:
+    for axis in registry.axes():
         for name in registry.names(axis):
             defaults = schema.defaults(registry.entry(axis, name).config)
             store.store(group=axis, name=name, node={"name": name} | defaults, provider="minigpt")
@@ -132,7 +133,7 @@ def with_own_checks(arguments: list[str]) -> list[str]:
 
     Hydra would refuse them with the advice to write ``+key=value``, and then take that. A choice of a group stays one.
     """
-    groups = {p.name for p in CONF.iterdir() if p.is_dir()} | set(registry.AXES) | {"explorations"}
+    groups = {p.name for p in CONF.iterdir() if p.is_dir()} | set(registry.axes()) | {"explorations"}
     forced = []
     for argument in arguments:
         key = argument.split("=", 1)[0].lstrip("+")

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from minigpt import registry, schema
-from minigpt.blocks import BlockParts, BlockSpec, resolve_blocks
+from minigpt.blocks import BlockSpec, ShareSpec, resolve_blocks, resolve_sites
 from minigpt.errors import UserError
-from minigpt.registry import Component, Spec
+from minigpt.plugins import load_plugins
+from minigpt.registry import Component, Parts, Spec
 from minigpt.schema import (
     NonNegativeFloat,
     PositiveFloat,
@@ -120,18 +121,23 @@ class LoggerConfig:
 
 
 @options
-class TrainConfig(BlockParts):
-    """Everything a run is. The component keys are the default block; ``blocks``, ``pattern`` and ``layers`` vary it.
+class TrainConfig:
+    """Everything a run is. The component keys are the default block; ``sites``, ``blocks``, ``pattern`` and ``layers``
+    vary it.
 
-    name: the run's folder is ``out/name`` (None: the time and the config's hash). resume: a run folder to go on from.
-    init_from: a run or checkpoint whose weights the run starts from; it has the model of those.
-    plugins: modules that register components. explorations, study: of sweeps; None for a single run. skip_invalid: a
-    sweep goes on without the points that cannot be built, and lists them.
+    share: which layers share parts. transforms: what rewrites the built model. name: the run's folder is ``out/name``
+    (None: the time and the config's hash). resume: a run folder to go on from. init_from: a run or checkpoint whose
+    weights the run starts from; it has the model of those. plugins: modules that register components. explorations,
+    study: of sweeps; None for a single run. skip_invalid: a sweep goes on without the points that cannot be built, and
+    lists them.
     """
 
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
-    init: Annotated[Spec, Component("init")]
+    parts: Annotated[Mapping[str, Spec], Parts("block", "model")]
+    sites: dict[str, dict[str, Any]] = field(default_factory=dict)
+    share: ShareSpec = ShareSpec()
+    transforms: list[Annotated[Spec, Component("transform")]] = ()  # type: ignore[assignment]
     blocks: dict[str, dict[str, Any]] = field(default_factory=dict)
     pattern: list[str] = ()  # type: ignore[assignment]
     layers: dict[str, str] = field(default_factory=dict)
@@ -156,11 +162,20 @@ class TrainConfig(BlockParts):
     def __post_init__(self):
         self.resolved_blocks()
 
+    def default_block(self) -> BlockSpec:
+        """The block the top-level component keys and sites describe."""
+        parts = {axis: self.parts[axis] for axis in registry.axes("block")}
+        return BlockSpec(label="default", parts=parts, sites=resolve_sites(parts, self.sites, "sites"))
+
     def resolved_blocks(self) -> tuple[BlockSpec, ...]:
         """One BlockSpec per layer."""
-        default = BlockSpec.default(self)
         return resolve_blocks(
-            default, self.blocks, tuple(self.pattern), self.layers, self.model.n_layer, repeat=self.repeat_pattern
+            self.default_block(),
+            self.blocks,
+            tuple(self.pattern),
+            self.layers,
+            self.model.n_layer,
+            repeat=self.repeat_pattern,
         )
 
     @property
@@ -186,10 +201,8 @@ def check(cfg: Any, root: type[T]) -> T:
     Raises UserError for the first key, type, value or combination that is not understood.
     """
     content = to_plain(cfg)
-    plugins = content.get("plugins") or []
-    if not isinstance(plugins, list) or not all(isinstance(p, str) for p in plugins):
-        raise UserError(f"plugins: expected a list of module names, got '{plugins}'")
-    registry.load_plugins(plugins)
+    if content.get("plugins"):
+        load_plugins(content["plugins"])
     return schema.typed(root, content)
 
 

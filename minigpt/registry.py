@@ -1,43 +1,38 @@
 """The registry: every part of a model has an axis and a name, and one class in one file is all it takes to add one.
 
-Listing, schemas and defaults are read from the *source* of the component files (class docstring, ``Config``), without
-importing them: composing a configuration, ``--help`` and a typo's message need no torch. The class itself is imported
-when it is built. Names are resolved here and nowhere else; an import path is never taken from a configuration.
+An axis is a folder whose ``base.py`` declares it. Listing, schemas and defaults are read from the *source* of the
+component files, without importing them: composing a configuration, ``--help`` and a typo's message need no torch. A
+file whose source is not enough is imported; a class is when it is built. Names are resolved here and nowhere else; an
+import path is never taken from a configuration.
 """
 
 from __future__ import annotations
 
-import ast
+import contextlib
 import dataclasses
 import functools
 import importlib
-import importlib.util
-import sys
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal
 
-from minigpt import schema
-from minigpt.errors import UserError, unknown
+from minigpt import schema, source
+from minigpt.errors import UserError, did_you_mean, unknown
 
-_COMPONENTS = (
-    "attention", "softmax", "norm", "mlp", "activation", "position", "linear", "residual", "layout", "init",
-)  # fmt: skip
-BLOCK_AXES = _COMPONENTS[:-1]  # what a single block may choose for itself; the init policy is the model's
+Scope = Literal["block", "model", "run", "list"]
+"""Who chooses on an axis: every block; a model, once; a training run; or a list of any length."""
 
-HOUSE_DEFAULTS = {
-    "attention": "causal", "softmax": "softmax", "norm": "rmsnorm", "mlp": "glu", "activation": "silu",
-    "position": "rope", "linear": "linear", "residual": "add", "layout": "pre_norm", "init": "gpt2",
-    "optimizer": "adamw", "schedule": "cosine", "task": "next_token",
-}  # fmt: skip
-"""What ``python train.py`` takes on each axis; a test holds conf/train.yaml to it."""
+_ROOTS = ("components", "training", "transforms")
+"""Rooms of this package whose folders may be axes."""
 
-AXES: dict[str, str] = {axis: f"minigpt.components.{axis}" for axis in _COMPONENTS} | {
-    "optimizer": "minigpt.training.optimizers",
-    "schedule": "minigpt.training.schedules",
-    "task": "minigpt.training.tasks",
-}
-"""Axis name -> the package whose files register it."""
+
+@dataclasses.dataclass(frozen=True)
+class Axis:
+    """A kind of part. default: the name taken when none is said, None for a list. package: of its files."""
+
+    name: str
+    default: str | None
+    scope: Scope
+    package: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +67,7 @@ class Spec:
 
 @dataclasses.dataclass(frozen=True)
 class Component:
-    """Annotation of a config field that holds a component: ``Annotated[Spec, Component("norm")]``."""
+    """Annotation of a config field that holds a component: ``Annotated[Spec, Component("optimizer")]``."""
 
     axis: str
 
@@ -80,37 +75,81 @@ class Component:
         return spec(self.axis, node, path)
 
 
+class Parts:
+    """Annotation of a config field that holds one component for every axis of a scope, each at a key of its own:
+    ``parts: Annotated[Mapping[str, Spec], Parts("block")]``. An axis that is not named takes its default."""
+
+    def __init__(self, *scopes: Scope):
+        self.scopes = scopes
+
+    def keys(self) -> list[str]:
+        """The keys it takes from the group it stands in."""
+        return [axis for scope in self.scopes for axis in axes(scope)]
+
+    def read(self, node: Mapping[str, Any], path: str) -> dict[str, Spec]:
+        where = f"{path}." if path else ""
+        return {k: spec(k, node[k], f"{where}{k}") if k in node else default(k) for k in self.keys()}
+
+
 _classes: dict[tuple[str, str], type] = {}
+_plugin_axes: dict[str, Axis] = {}
 _plugin_entries: dict[tuple[str, str], Entry] = {}
+
+
+def declare(name: str, *, default: str | None, scope: Scope) -> Axis:
+    """Make ``name`` an axis. Said in its folder's ``base.py``, with literals, or in a plugin.
+
+    Raises UserError when there is such an axis already.
+    """
+    own = _own_axes().get(name)
+    if own is not None and (own.default, own.scope) == (default, scope):
+        return own
+    if own is not None or _plugin_axes.get(name, Axis(name, default, scope, "")) != Axis(name, default, scope, ""):
+        raise UserError(f"axis '{name}' is declared twice. Choose another name for the new one")
+    return _plugin_axes.setdefault(name, Axis(name, default, scope, ""))
 
 
 def register(axis: str, name: str, *, aliases: Iterable[str] = ()):
     """Class decorator: make a class selectable as ``axis=name``.
 
-    The class carries a nested ``Config`` made with :func:`minigpt.schema.options`; its names must come from
-    ``minigpt.schema`` and its defaults be literals, so that the schema can be read without importing the file.
-    A renamed variant lists its former names as ``aliases``, so that old configurations and checkpoints keep loading.
-    Raises ValueError for an unknown axis, a missing ``Config`` or a name taken by another class.
+    Its options are a nested ``Config`` made with :func:`minigpt.schema.options`; without one it has none. A renamed
+    variant lists its former names as ``aliases``, so that old configurations and checkpoints keep loading.
+    Raises UserError for an unknown axis, a ``Config`` of another kind or a name that is taken.
     """
-    if axis not in AXES:
-        raise ValueError(f"unknown axis '{axis}'; axes are {', '.join(AXES)}")
 
     def decorate(cls: type) -> type:
-        config = getattr(cls, "Config", None)
+        declared = axis_named(axis)
+        config = getattr(cls, "Config", schema.NoOptions)
         if not dataclasses.is_dataclass(config):
-            raise ValueError(f"{cls.__name__}: a component needs a nested Config made with minigpt.schema.options")
-        for each in (name, *aliases):
-            taken = _classes.get((axis, each))
-            if taken is not None and taken.__qualname__ != cls.__qualname__:
-                raise ValueError(f"{axis}={each} is already registered by {taken.__module__}.{taken.__qualname__}")
-            _classes[(axis, each)] = cls
-        cls.axis, cls.name = axis, name  # type: ignore[attr-defined]
-        if not cls.__module__.startswith(AXES[axis]):
-            entry = Entry(axis, name, cls.__module__, cls.__doc__ or "", config, tuple(aliases))
-            _plugin_entries[(axis, name)] = entry
+            raise UserError(f"{cls.__module__}.{cls.__qualname__}: its Config must be made with minigpt.schema.options")
+        cls.axis, cls.name, cls.Config = axis, name, config  # type: ignore[attr-defined]
+        new = Entry(axis, name, cls.__module__, cls.__doc__ or "", config, tuple(aliases))
+        if not declared.package or not cls.__module__.startswith(f"{declared.package}."):
+            _refuse_taken(new)
+            _plugin_entries[(axis, name)] = new
+        _classes[(axis, name)] = cls
         return cls
 
     return decorate
+
+
+def axes(scope: Scope | None = None) -> list[str]:
+    """The names of all axes, or of those of a scope, sorted within it."""
+    return [axis.name for axis in _all_axes().values() if scope is None or axis.scope == scope]
+
+
+def axis_named(name: str) -> Axis:
+    """The axis of a name; raises UserError with the nearest when there is none."""
+    if name not in _all_axes():
+        raise unknown("axis", name, "there is no axis named", _all_axes())
+    return _all_axes()[name]
+
+
+def default(axis: str) -> Spec:
+    """What is taken on an axis when nothing is said."""
+    name = axis_named(axis).default
+    assert name is not None, f"axis {axis} is a list"
+    return spec(axis, name)
 
 
 def names(axis: str) -> list[str]:
@@ -145,13 +184,14 @@ def spec(axis: str, node: Any, path: str = "") -> Spec:
     if isinstance(node, str):
         node = {"name": node}
     if not isinstance(node, Mapping) or "name" not in node:
-        raise UserError(f"{path}: expected a component with a name, such as {{name: {names(axis)[0]}}}, got '{node}'")
+        example = (names(axis) or ["..."])[0]
+        raise UserError(f"{path}: expected a component with a name, such as {{name: {example}}}, got '{node}'")
     found = entry(axis, str(node["name"]), f"{path}.name")
     given = {k: v for k, v in node.items() if k != "name"}
     known = [f.name for f in dataclasses.fields(found.config)]
     for key in given:
         if key not in known:
-            raise _unknown_option(found, key, path, known)
+            raise _unknown_option(found, str(key), path, known)
     return Spec(axis, found.name, schema.typed(found.config, given, path))
 
 
@@ -162,25 +202,30 @@ def build(chosen: Spec, *args: Any) -> Any:
     return cls(config, *args)
 
 
-def load_plugins(modules: Iterable[str]) -> None:
-    """Import outside modules that register components. They are found on sys.path and in the current folder."""
-    for module in modules:
-        if module in sys.modules:
-            continue
-        if str(Path.cwd()) not in sys.path:
-            sys.path.append(str(Path.cwd()))
-        try:
-            found = importlib.util.find_spec(module)
-        except ModuleNotFoundError:
-            found = None
-        if found is None:
-            raise UserError(f"plugins: no module '{module}' on the Python path or in {Path.cwd()}")
-        importlib.import_module(module)
+@contextlib.contextmanager
+def forgotten_afterwards() -> Iterator[None]:
+    """Context in which what is registered and declared outside the package is known, and no longer."""
+    tables: tuple[dict[Any, Any], ...] = (_classes, _plugin_axes, _plugin_entries)
+    before = [dict(table) for table in tables]
+    try:
+        yield
+    finally:
+        for table, content in zip(tables, before, strict=True):
+            table.clear()
+            table.update(content)
+
+
+def _refuse_taken(new: Entry) -> None:
+    for each in (new.name, *new.aliases):
+        for other in _entries(new.axis).values():
+            if each in (other.name, *other.aliases) and other.module != new.module:
+                raise UserError(
+                    f"{new.axis}={each}: is registered by {other.module} already, {new.module} cannot take the name. "
+                    f"Choose another name"
+                )
 
 
 def _unknown_option(found: Entry, key: str, path: str, known: list[str]) -> UserError:
-    from minigpt.errors import did_you_mean
-
     owners = [e.name for e in _entries(found.axis).values() if key in {f.name for f in dataclasses.fields(e.config)}]
     near = did_you_mean(key, known)
     elsewhere = f" It is an option of {', '.join(owners)}." if owners and not near else ""
@@ -190,54 +235,54 @@ def _unknown_option(found: Entry, key: str, path: str, known: list[str]) -> User
     )
 
 
+def _all_axes() -> dict[str, Axis]:
+    return _own_axes() | _plugin_axes
+
+
+@functools.cache
+def _own_axes() -> dict[str, Axis]:
+    """Every axis that a ``base.py`` of this package declares, those of the model's parts first."""
+    found: dict[str, Axis] = {}
+    for room in _ROOTS:
+        for file in sorted((source.PACKAGE / room).glob("**/base.py")):
+            for name, keywords in source.declarations(file):
+                found[name] = Axis(name, package=source.module_of(file).rpartition(".")[0], **keywords)
+    return found
+
+
 def _entries(axis: str) -> dict[str, Entry]:
-    if axis not in AXES:
-        raise unknown("axis", axis, "there is no axis named", AXES)
-    own = {e.name: e for (a, _), e in _plugin_entries.items() if a == axis}
-    return _index(axis) | own
+    axis_named(axis)
+    return _index(axis) | {e.name: e for (a, _), e in _plugin_entries.items() if a == axis}
 
 
 @functools.cache
 def _index(axis: str) -> dict[str, Entry]:
-    """Read the component files of an axis as source: every class decorated with ``@register(axis, name)``."""
-    package = AXES[axis]
-    folder = Path(__file__).parent.joinpath(*package.split(".")[1:])
+    """What the files of an axis register, in its folder and one level below."""
+    package = _own_axes()[axis].package if axis in _own_axes() else ""
     found: dict[str, Entry] = {}
-    for file in sorted(folder.glob("*.py")):
-        module = package if file.stem == "__init__" else f"{package}.{file.stem}"
-        for node in ast.parse(file.read_text(encoding="utf-8"), str(file)).body:
-            if isinstance(node, ast.ClassDef):
-                for each in _read_class(node, axis, module):
-                    if each.name in found:
-                        raise ValueError(f"{axis}={each.name} is registered in {found[each.name].module} and {module}")
-                    found[each.name] = each
+    if not package:
+        return found
+    folder = source.PACKAGE.joinpath(*package.split(".")[1:])
+    for file in sorted([*folder.glob("*.py"), *folder.glob("*/*.py")]):
+        for each in _entries_of(file, axis):
+            if each.name in found:
+                raise ValueError(f"{axis}={each.name} is registered in {found[each.name].module} and {each.module}")
+            found[each.name] = each
     return found
 
 
-def _read_class(node: ast.ClassDef, axis: str, module: str) -> list[Entry]:
-    entries = []
-    for decorator in node.decorator_list:
-        if isinstance(decorator, ast.Call) and getattr(decorator.func, "id", "") == "register":
-            registered_axis, name = (ast.literal_eval(a) for a in decorator.args)
-            keywords = {k.arg: ast.literal_eval(k.value) for k in decorator.keywords}
-            if registered_axis != axis:
-                raise ValueError(f"{module}: registers on axis '{registered_axis}' but lies in the folder of '{axis}'")
-            aliases = tuple(keywords.get("aliases", ()))
-            doc = ast.get_docstring(node) or ""
-            entries.append(Entry(axis, name, module, doc, _read_config(node, module), aliases))
-    return entries
+def _entries_of(file: Any, axis: str) -> list[Entry]:
+    module = source.module_of(file)
+    seen = list(source.registered(file))
+    if any(each.config is None for each in seen):
+        importlib.import_module(module)
+        classes = [c for (_, n), c in _classes.items() if c.__module__ == module and n == c.name]  # type: ignore[attr-defined]
+        return [_entry_of(cls) for cls in classes]
+    for each in seen:
+        if each.axis != axis:
+            raise ValueError(f"{module}: registers on axis '{each.axis}' but lies in the folder of '{axis}'")
+    return [Entry(axis, str(each.name), module, each.doc, each.config, each.aliases) for each in seen]
 
 
-def _read_config(node: ast.ClassDef, module: str) -> type:
-    """Execute only the nested ``Config`` class, with the names of :mod:`minigpt.schema` in scope."""
-    for child in node.body:
-        if isinstance(child, ast.ClassDef) and child.name == "Config":
-            scope = dict(vars(schema)) | {"__name__": "minigpt.schema"}
-            try:
-                exec(compile(ast.Module([child], []), module, "exec"), scope)
-            except NameError as error:
-                raise ValueError(
-                    f"{module}: Config of {node.name} may use only names of minigpt.schema: {error}"
-                ) from None
-            return scope["Config"]
-    raise ValueError(f"{module}: {node.name} is registered but has no Config")
+def _entry_of(cls: Any) -> Entry:
+    return Entry(cls.axis, cls.name, cls.__module__, cls.__doc__ or "", cls.Config)

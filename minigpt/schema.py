@@ -8,6 +8,7 @@ that names its path. :func:`plain` is the way back. Nothing here imports torch.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import types
 import typing
@@ -23,6 +24,11 @@ T = TypeVar("T")
 def options(cls: type[T]) -> type[T]:
     """Class decorator: a frozen, keyword-only dataclass, the form of every schema and every component's ``Config``."""
     return dataclasses.dataclass(frozen=True, kw_only=True)(cls)
+
+
+@options
+class NoOptions:
+    """The options of a component that has none."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,18 +67,36 @@ def typed(schema: type[T], node: Any, path: str = "") -> T:
     if not isinstance(node, Mapping):
         raise UserError(f"{path or 'config'}: expected a group of keys, got {_show(node)}")
     fields = {f.name: f for f in dataclasses.fields(schema)}  # type: ignore[arg-type]
+    collected = {name: list(mark.keys()) for name, mark in _collectors(typing.cast(type, schema)).items()}
+    known = [key for name in fields for key in collected.get(name, [name])]
     for key in node:
-        if key not in fields:
-            raise unknown_key(f"{path}.{key}" if path else str(key), str(key), fields)
-    hints = typing.get_type_hints(schema, include_extras=True)
+        if key not in known:
+            raise unknown_key(f"{path}.{key}" if path else str(key), str(key), known)
+    hints = _hints(typing.cast(type, schema))
     values = {}
     for name, field in fields.items():
         where = f"{path}.{name}" if path else name
-        if name in node:
+        if name in collected:
+            values[name] = _collectors(typing.cast(type, schema))[name].read(
+                {k: node[k] for k in collected[name] if k in node}, path
+            )
+        elif name in node:
             values[name] = _value(hints[name], node[name], where)
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise UserError(f"{where}: missing, and it has no default")
     return schema(**values)
+
+
+@functools.cache
+def _hints(schema: type) -> dict[str, Any]:
+    return typing.get_type_hints(schema, include_extras=True)
+
+
+@functools.cache
+def _collectors(schema: type) -> dict[str, Any]:
+    """Field -> the mark that says which keys of the group it collects."""
+    marks = {name: getattr(hint, "__metadata__", ()) for name, hint in _hints(schema).items()}
+    return {name: mark for name, given in marks.items() for mark in given if hasattr(mark, "keys")}
 
 
 def unknown_key(path: str, key: str, known: typing.Iterable[str]) -> UserError:
@@ -88,7 +112,16 @@ def plain(value: Any) -> Any:
     if hasattr(value, "to_plain"):
         return value.to_plain()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        collected = _collectors(type(value))
+        return {
+            key: content
+            for f in dataclasses.fields(value)
+            for key, content in (
+                plain(getattr(value, f.name)).items()
+                if f.name in collected
+                else [(f.name, plain(getattr(value, f.name)))]
+            )
+        }
     if isinstance(value, Mapping):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):

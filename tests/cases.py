@@ -15,7 +15,7 @@ from minigpt import registry
 from minigpt.model import ModelSpec
 from tests.specs import make_spec
 
-MODEL_AXES = (*registry.BLOCK_AXES, "init")
+MODEL_AXES = (*registry.axes("block"), *registry.axes("model"))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,9 +21,9 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    from minigpt import registry
+    from minigpt.plugins import load_plugins
 
-    registry.load_plugins(config.getoption("--plugin"))
+    load_plugins(config.getoption("--plugin"))
 
 
 @pytest.fixture

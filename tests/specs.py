@@ -19,19 +19,21 @@ def make_spec(
     tie_embeddings: bool = True,
     dropout: float = 0.0,
     seed: int = 0,
-    init: Any = "gpt2",
+    share: Any = None,
+    sites: Any = None,
+    transforms: Any = (),
     **axes: Any,
 ) -> ModelSpec:
-    """A model of equal layers: the house defaults, and on top ``softmax="consmax"`` or ``softmax={"name": ...}``."""
-    chosen = {axis: registry.HOUSE_DEFAULTS[axis] for axis in registry.BLOCK_AXES} | axes
-    block = {axis: _named(node) for axis, node in chosen.items()} | {"label": "default"}
+    """A model of equal layers: the defaults, and on top ``softmax="consmax"`` or ``softmax={"name": ...}``."""
+    model_axes = registry.axes("model")
+    block = {a: _named(n) for a, n in axes.items() if a not in model_axes} | {"label": "default", "sites": sites or {}}
     sizes = {
         "n_layer": n_layer, "d_model": d_model, "n_head": n_head, "head_dim": d_model // n_head,
         "vocab_size": vocab_size, "block_size": block_size, "bias": bias, "tie_embeddings": tie_embeddings,
-        "dropout": dropout, "seed": seed,
+        "dropout": dropout, "seed": seed, "share": share or {}, "transforms": list(transforms),
     }  # fmt: skip
-    blocks = {"default": block, "blocks": [block] * n_layer, "init": _named(init)}
-    return typed(ModelSpec, sizes | blocks)
+    parts = {axis: _named(node) for axis, node in axes.items() if axis in model_axes}
+    return typed(ModelSpec, sizes | parts | {"default": block, "blocks": [block] * n_layer})
 
 
 def _named(node: Any) -> Any:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import pytest
 
 from minigpt import registry
-from minigpt.blocks import BlockSpec, resolve_blocks
+from minigpt.blocks import BlockSpec, ShareSpec, resolve_blocks
 from minigpt.errors import UserError
+from minigpt.schema import typed
 
-DEFAULT = BlockSpec(
-    label="default", **{a: registry.spec(a, {"name": registry.HOUSE_DEFAULTS[a]}) for a in registry.BLOCK_AXES}
-)
+DEFAULT = BlockSpec(label="default", parts={axis: registry.default(axis) for axis in registry.axes("block")})
 LOCAL = {"local": {"attention": {"window": 8}}}
 
 
@@ -28,16 +27,16 @@ def test_no_pattern_is_the_default_block_everywhere():
 
 def test_a_named_block_differs_only_in_what_it_says():
     local = resolve()[0]
-    assert local.attention.options.window == 8
-    assert all(getattr(local, axis) == getattr(DEFAULT, axis) for axis in registry.BLOCK_AXES if axis != "attention")
+    assert local.spec("attention").options.window == 8
+    assert {axis for axis in local.parts if local.spec(axis) != DEFAULT.spec(axis)} == {"attention"}
 
 
 def test_another_name_starts_from_its_own_defaults_the_same_name_from_the_default_block_s():
-    base = BlockSpec(**{**vars(DEFAULT), "attention": registry.spec("attention", {"name": "causal", "n_kv_head": 2})})
+    base = DEFAULT.varied("default", {"attention": {"n_kv_head": 2}}, "")
     blocks = {"a": {"attention": {"window": 4}}, "b": {"attention": "linear"}}
     a, b = resolve_blocks(base, blocks, ("a", "b"), {}, 2, repeat=False)
-    assert (a.attention.options.n_kv_head, a.attention.options.window) == (2, 4)
-    assert b.attention == registry.spec("attention", "linear")
+    assert (a.spec("attention").options.n_kv_head, a.spec("attention").options.window) == (2, 4)
+    assert b.spec("attention") == registry.spec("attention", "linear")
 
 
 def test_single_layers_can_be_overridden():
@@ -70,3 +69,60 @@ def test_what_cannot_be_laid_out_is_refused(given, message):
 
 def test_a_pattern_may_be_cut_short_when_it_says_so():
     assert [b.label for b in resolve(n_layer=5, repeat=True)] == ["local", "local", "default", "local", "local"]
+
+
+def test_a_site_starts_from_the_block_s_part_of_the_same_name_and_named_blocks_inherit_it():
+    default = DEFAULT.varied(
+        "default", {"linear": "ternary", "sites": {"linear": {"down": {"activation_bits": 4}}}}, ""
+    )
+    assert default.spec("linear", "down").options.activation_bits == 4
+    assert default.spec("linear", "up").options.activation_bits == 8
+    other = default.varied("other", {"sites": {"linear": {"q": "linear"}, "norm": {"qk": "layernorm"}}}, "blocks.other")
+    assert [other.spec("linear", site).name for site in ("down", "q", "k")] == ["ternary", "linear", "ternary"]
+    assert (other.spec("norm", "qk").name, other.spec("norm").name) == ("layernorm", "rmsnorm")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"sites": {"linaer": {"down": "ternary"}}}, r"sites\.linaer: there is no axis of blocks named.*'linear'"),
+        ({"sites": {"linear": "ternary"}}, r"sites\.linear: expected sites, such as \{down: ...\}"),
+        (
+            {"sites": {"linear": {"down": {"name": "ternary", "bits": 3}}}},
+            r"sites\.linear\.down\.bits: 'ternary' has no option",
+        ),
+        ({"sites": 3}, r"sites: expected axes with their sites"),
+    ],
+)
+def test_sites_that_mean_nothing_are_refused(given, message):
+    with pytest.raises(UserError, match=message):
+        DEFAULT.varied("x", given, "blocks.x")
+
+
+@pytest.mark.parametrize(
+    ("share", "owners"),
+    [
+        ({}, [0, 1, 2, 3, 4, 5]),
+        ({"mlp": "cycle"}, [0] * 6),
+        ({"mlp": "cycle", "distinct": 4}, [0, 1, 2, 3, 0, 1]),
+        ({"mlp": "run", "distinct": 3}, [0, 0, 2, 2, 4, 4]),
+        ({"mlp": "mirror"}, [0, 1, 2, 2, 1, 0]),
+        ({"mlp": "mirror", "distinct": 2}, [0, 1, 1, 0, 0, 1]),
+        ({"mlp": "run", "distinct": 100}, [0, 1, 2, 3, 4, 5]),
+    ],
+)
+def test_layers_share_by_run_by_cycle_and_mirrored(share, owners):
+    assert typed(ShareSpec, share).owners("mlp", 6) == owners
+
+
+@pytest.mark.parametrize(
+    ("share", "message"),
+    [
+        ({"distinct": 2}, r"share\.distinct: nothing is shared"),
+        ({"block": "run", "mlp": "run"}, r"share\.block: whole blocks share their attention and their mlp"),
+        ({"block": "ran"}, r"block: expected one of none, run, cycle, mirror.*Did you mean 'run'"),
+    ],
+)
+def test_sharing_that_means_nothing_is_refused(share, message):
+    with pytest.raises(UserError, match=message):
+        typed(ShareSpec, share)

@@ -37,7 +37,7 @@ BAD_INPUT = {
     "attention=linear attention.window=8": r"attention\.window: 'linear' has no option 'window'.*option of causal",
     "+softmax.beta_init=2.0": r"softmax\.beta_init: 'softmax' has no option .* It is an option of consmax",
     "attention=linear softmax=consmax": r"softmax=consmax would be ignored: attention=linear.* Leave softmax=softmax",
-    "attention=linear position=alibi": r"attention=linear does not support position=alibi .*Choose position=",
+    "attention=linear position=alibi": r"attention=linear does not support position=alibi, which acts on score",
     "mlp=identity activation=relu": r"activation=relu would be ignored",
     "model.d_model=130": r"model\.d_model: 130 is not divisible by model\.n_head=4\. Take d_model=128 or 132",
     "attention.n_kv_head=5": r"attention\.n_kv_head: 5 is more than model\.n_head=4",

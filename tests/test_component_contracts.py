@@ -219,9 +219,13 @@ def test_declared_uses_are_the_axes_really_built_from(case):
     spec = case.spec()
     cls = registry.get(case.axis, case.name)
     context = spec.context(0)
-    arguments = {"norm": (32,), "linear": (32, 32, "weight")}
-    registry.build(getattr(context.block, case.axis), context, *arguments.get(case.axis, ()))
+    arguments = {
+        "norm": (32,), "linear": (32, 32, "weight", False), "activation": (32,), "residual": ("mlp",), "head": (None,),
+        "position": (frozenset(registry.get("position", case.name).places) if case.axis == "position" else (), 8),
+    }  # fmt: skip
+    context.build(case.axis, *arguments.get(case.axis, ()))
+    context.asked.pop(0)
     nested = context.used - cls.uses
-    children = {a for axis in context.used for a in registry.get(axis, getattr(context.block, axis).name).uses}
+    children = {a for axis in context.used for a in registry.get(axis, context.block.spec(axis).name).uses}
     assert cls.uses <= context.used
     assert nested <= children, f"builds from {nested} without declaring it"

@@ -15,7 +15,7 @@ from minigpt.model import GPT, resolve
 
 ROOT = Path(__file__).parent.parent
 PRESETS = sorted(p.relative_to(ROOT / "conf") for p in (ROOT / "conf").glob("*/*.yaml"))
-TRAIN_GROUPS = {*registry.AXES, "data", "model", "logger"}
+TRAIN_GROUPS = {*registry.axes(), "data", "model", "logger"}
 EXPLORATIONS = sorted(p.stem for p in (ROOT / "explorations").glob("*.yaml"))
 
 
@@ -28,13 +28,17 @@ def composed(*overrides: str) -> TrainConfig:
 
 def test_the_default_choices_are_the_house_defaults():
     run = composed()
-    for axis, name in registry.HOUSE_DEFAULTS.items():
-        assert getattr(run, axis) == registry.spec(axis, {"name": name}), axis
+    assert {axis: run.parts[axis] for axis in run.parts} == {
+        axis: registry.default(axis) for scope in ("block", "model") for axis in registry.axes(scope)
+    }
+    assert {axis: getattr(run, axis) for axis in registry.axes("run")} == {
+        axis: registry.default(axis) for axis in registry.axes("run")
+    }
 
 
 def test_what_train_yaml_says_is_what_the_schemas_default_to():
-    run, components = composed(), {axis: getattr(composed(), axis) for axis in registry.AXES}
-    assert run == TrainConfig(**components)
+    run = composed()
+    assert run == TrainConfig(parts=run.parts, **{axis: getattr(run, axis) for axis in registry.axes("run")})
 
 
 @pytest.mark.parametrize("preset", [p for p in PRESETS if p.parts[0] in TRAIN_GROUPS], ids=str)
@@ -46,7 +50,12 @@ def test_every_preset_composes_checks_and_builds(preset):
 @pytest.mark.parametrize("preset", [p.stem for p in PRESETS if p.parts[0] == "model"])
 def test_the_command_line_wins_over_a_model_preset(preset):
     run = composed(f"model={preset}", "norm=dyt", "softmax=consmax", "model.n_layer=20", "position=alibi")
-    assert (run.norm.name, run.softmax.name, run.model.n_layer, run.position.name) == ("dyt", "consmax", 20, "alibi")
+    assert (*(run.parts[axis].name for axis in ("norm", "softmax", "position")), run.model.n_layer) == (
+        "dyt",
+        "consmax",
+        "alibi",
+        20,
+    )
 
 
 @pytest.mark.parametrize("name", EXPLORATIONS)
@@ -62,9 +71,9 @@ def test_every_shipped_yaml_says_what_it_is_for_in_a_comment():
 
 def test_presets_named_in_the_readme_do_what_they_say():
     run = composed("attention=gqa", "attention.n_kv_head=2", "norm=rmsnorm", "mlp=swiglu", "softmax=consmax")
-    assert str(run.attention) == "causal(n_kv_head=2)"
-    assert (run.mlp.name, run.activation.name) == ("glu", "silu")
-    assert composed("mlp=swiglu", "activation=gelu").activation.name == "gelu"
+    assert str(run.parts["attention"]) == "causal(n_kv_head=2)"
+    assert (run.parts["mlp"].name, run.parts["activation"].name) == ("glu", "silu")
+    assert composed("mlp=swiglu", "activation=gelu").parts["activation"].name == "gelu"
 
 
 @pytest.mark.parametrize(
@@ -98,6 +107,6 @@ def test_a_resumed_run_keeps_its_configuration_but_may_go_further(tmp_path):
     config.save_yaml(stored, tmp_path / "config.yaml")
     asked = {**schema.plain(composed("training.max_steps=20")), "resume": str(tmp_path)}
     again = check(config.resumed(asked, [f"resume={tmp_path}", "training.max_steps=20"]), TrainConfig)
-    assert (again.softmax.name, again.training.max_steps) == ("consmax", 20)
+    assert (again.parts["softmax"].name, again.training.max_steps) == ("consmax", 20)
     with pytest.raises(UserError, match="a resumed run keeps its own configuration"):
         config.resumed(asked, [f"resume={tmp_path}", "softmax=relumax"])

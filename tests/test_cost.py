@@ -37,7 +37,7 @@ def test_a_part_that_was_not_told_its_rows_cannot_be_priced():
 
 
 def test_zero_rows_are_zero_rows_and_a_linear_map_without_any_has_one_per_token():
-    linear = part("linear", "ternary", 8, 4, "weight")
+    linear = part("linear", "ternary", 8, 4, "weight", False)
     assert Work(2, 3, 3).over(0, 0).rows == Work(2, 3, 3).over(0, 0).elements == 0
     assert linear.cost(Work(2, 3, 3).over(0, 0)).macs == 0
     assert not any(linear.cost(Work(2, 3, 3).over(0, 0)).ops.values())

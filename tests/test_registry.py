@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from minigpt import registry, schema
+from minigpt import registry, schema, source
 from minigpt.errors import UserError
+from minigpt.plugins import load_plugins
 
-EVERY_NAME = [(axis, name) for axis in registry.AXES for name in registry.names(axis)]
+EVERY_NAME = [(axis, name) for axis in registry.axes() for name in registry.names(axis)]
 
 
 @pytest.mark.parametrize(("axis", "name"), EVERY_NAME, ids=lambda x: x)
@@ -31,15 +32,15 @@ def test_every_variant_says_in_its_first_line_what_it_computes(axis, name):
     assert len(registry.entry(axis, name).doc.splitlines()[0]) > 10
 
 
-@pytest.mark.parametrize("axis", registry.AXES)
+@pytest.mark.parametrize("axis", registry.axes())
 def test_every_axis_has_its_house_default(axis):
-    assert registry.HOUSE_DEFAULTS[axis] in registry.names(axis)
+    assert registry.axis_named(axis).default in [*registry.names(axis), None]
 
 
 def test_listing_names_and_reading_schemas_imports_no_torch():
     code = (
         "import sys; from minigpt import registry\n"
-        "for axis in registry.AXES:\n"
+        "for axis in registry.axes():\n"
         "    for name in registry.names(axis): registry.spec(axis, {'name': name})\n"
         "assert 'torch' not in sys.modules"
     )
@@ -69,31 +70,46 @@ def test_a_spec_prints_only_what_differs_from_the_defaults():
     assert str(registry.spec("norm", "rmsnorm")) == "rmsnorm"
 
 
-def test_a_name_cannot_be_taken_twice():
-    with pytest.raises(ValueError, match="norm=rmsnorm is already registered"):
+@pytest.mark.parametrize("taken", ["rmsnorm", "layernorm"])
+def test_a_name_cannot_be_taken_twice(taken):
+    with pytest.raises(UserError, match=f"norm={taken}: is registered by minigpt.components.norm.{taken} already"):
 
-        @registry.register("norm", "rmsnorm")
+        @registry.register("norm", taken)
         class Other:
-            @schema.options
-            class Config:
-                pass
+            pass
 
-    registry.get("norm", "rmsnorm")
+    assert registry.get("norm", taken).__module__ == f"minigpt.components.norm.{taken}"
 
 
-def test_a_component_needs_a_config_and_a_known_axis():
-    with pytest.raises(ValueError, match="needs a nested Config"):
-        registry.register("norm", "without_config")(type("Bare", (), {}))
-    with pytest.raises(ValueError, match="unknown axis 'nrom'"):
-        registry.register("nrom", "x")
+def test_a_component_needs_a_known_axis_and_options_of_the_house():
+    with pytest.raises(UserError, match=r"there is no axis named 'nrom'. Did you mean 'norm'?"):
+        registry.register("nrom", "x")(type("Lost", (), {}))
+    with pytest.raises(UserError, match=r"its Config must be made with minigpt.schema.options"):
+        registry.register("norm", "x")(type("Odd", (), {"Config": dict}))
 
 
-def test_a_config_that_cannot_be_read_from_source_says_so(tmp_path, monkeypatch):
-    import ast
+def test_an_axis_is_declared_once():
+    with pytest.raises(UserError, match="axis 'norm' is declared twice"):
+        registry.declare("norm", default="mine", scope="block")
 
-    source = "@register('norm', 'odd')\nclass Odd:\n    @options\n    class Config:\n        eps: float = TINY\n"
-    with pytest.raises(ValueError, match=r"Config of Odd may use only names of minigpt\.schema"):
-        registry._read_class(ast.parse(source).body[0], "norm", "odd.py")
+
+def test_source_that_is_not_enough_is_known_as_such(tmp_path):
+    file = tmp_path / "odd.py"
+    file.write_text(
+        "from minigpt.components.norm.base import Norm\nfrom elsewhere import Other\n"
+        "@register('norm', 'computed')\nclass A(Norm):\n    @options\n    class Config:\n        eps: float = TINY\n"
+        "@registry.register('norm', 'inherits')\nclass B(Other):\n    pass\n"
+        "@registry.register('norm', 'plain', aliases=('old',))\nclass C(Norm):\n    'Doc.'\n"
+    )
+    computed, inherits, plain = source.registered(file)
+    assert (computed.config, inherits.config, plain.config) == (None, None, schema.NoOptions)
+    assert (plain.axis, plain.name, plain.aliases, plain.doc) == ("norm", "plain", ("old",), "Doc.")
+
+
+def test_a_file_that_is_not_python_is_named_with_its_line(tmp_path):
+    (tmp_path / "broken.py").write_text("x = 1\nclass (:\n")
+    with pytest.raises(UserError, match=r"broken\.py:2: not Python"):
+        list(source.registered(tmp_path / "broken.py"))
 
 
 def test_a_plugin_s_variant_is_listed_checked_and_built(tmp_path, monkeypatch):
@@ -111,24 +127,22 @@ def test_a_plugin_s_variant_is_listed_checked_and_built(tmp_path, monkeypatch):
     (tmp_path / "a_plugin_for_tests.py").write_text(plugin)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    registry.load_plugins(["a_plugin_for_tests"])
-    try:
+    with registry.forgotten_afterwards():
+        load_plugins(["a_plugin_for_tests"])
         assert "test_plugin_norm" in registry.names("norm")
         spec = registry.spec("norm", {"name": "old_plugin_norm", "extra": 4})
         assert (spec.name, spec.options.extra, spec.options.eps) == ("test_plugin_norm", 4, 1e-6)
-    finally:
-        for key in [k for k in registry._plugin_entries if k[1] == "test_plugin_norm"]:
-            del registry._plugin_entries[key]
+    assert "test_plugin_norm" not in registry.names("norm")
 
 
 def test_a_missing_plugin_is_named():
     with pytest.raises(UserError, match="plugins: no module 'no_such_plugin_here'"):
-        registry.load_plugins(["no_such_plugin_here"])
+        load_plugins(["no_such_plugin_here"])
 
 
 def test_component_files_stand_alone():
     """A variant touches one file: no component imports another variant's file of its axis."""
-    for axis in registry.AXES:
+    for axis in registry.axes():
         modules = {entry.module for entry in registry._index(axis).values()}
         for module in modules:
             source = Path(__file__).parent.parent.joinpath(*module.split(".")).with_suffix(".py").read_text()

@@ -1,33 +1,32 @@
-"""What every component is, what it is built with, and how its parameters get their first values."""
+"""What every component is, and what it is built with."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
-from collections.abc import Iterator
-from typing import Any, ClassVar, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from minigpt import registry
 from minigpt.blocks import BlockSpec
 from minigpt.cost import Cost, Work
+from minigpt.errors import UserError
+from minigpt.registry import Spec
 
-Role = Literal["weight", "residual_out", "embedding", "position", "head", "gain", "bias", "scalar"]
-"""What a parameter is for. Init policies and optimizers go by role, never by name.
-
-weight: a hidden matrix. residual_out: the matrix that writes into the residual stream. embedding, position: tables.
-head: an output matrix of its own. gain, bias: per channel. scalar: everything else that is learned and not a matrix.
-"""
+if TYPE_CHECKING:
+    from minigpt.components.initialiser import Initialiser, Role
 
 
 class Part(nn.Module):
     """Base of all components.
 
     uses: the other axes this component builds from (``ctx.build``); an option of an axis nobody uses is refused.
-    compiles: whether ``torch.compile(fullgraph=True)`` gives the same numbers; a test holds it to that.
+    provides, needs: names of the tensors it hands to later parts, and reads from earlier ones (see Call); an instance
+    may narrow what its class declares. compiles: whether ``torch.compile(fullgraph=True)`` gives the same numbers; a
+    test holds it to that. site: the named place it was built for, such as ``q`` of a linear map; None has no name.
     """
 
     axis: ClassVar[str]
@@ -35,6 +34,9 @@ class Part(nn.Module):
     Config: ClassVar[type]
     uses: ClassVar[frozenset[str]] = frozenset()
     compiles: ClassVar[bool] = True
+    provides: frozenset[str] = frozenset()
+    needs: frozenset[str] = frozenset()
+    site: str | None = None
 
     def init_parameters(self, init: Initialiser) -> None:
         """Give every parameter this module owns directly its first value and its role."""
@@ -43,7 +45,7 @@ class Part(nn.Module):
             raise NotImplementedError(f"{type(self).__name__} owns {owned} and must say how they start")
 
     def init_buffers(self) -> None:
-        """Fill the buffers this module owns directly; they are tables, not learned, not saved."""
+        """Fill the buffers this module owns directly that are tables: not learned, not saved."""
 
     def cost(self, work: Work) -> Cost:
         """What one call does and reads, children included as ``parts``."""
@@ -55,9 +57,12 @@ class Part(nn.Module):
 
 @dataclasses.dataclass(frozen=True)
 class BuildContext:
-    """The sizes a component is built with, and the way to its own parts. One per layer.
+    """The sizes a component is built with, and the way to its own parts. One per layer, one for what is outside them.
 
-    used: axes some component of this layer has asked for; filled while the layer is built.
+    layer_index: -1 outside the blocks. parts: the model's own components, by axis. provided: names of tensors that
+    earlier parts hand on. reuse: axis -> the layer whose part of it is taken over instead of building one.
+    asked: (axis, site) of everything built here, in order. built: axis -> the part last built, and where its own
+    requests stand in ``asked``.
     """
 
     d_model: int
@@ -70,124 +75,79 @@ class BuildContext:
     bias: bool
     dropout: float
     block: BlockSpec
-    used: set[str] = dataclasses.field(default_factory=set, compare=False)
+    parts: Mapping[str, Spec]
+    provided: frozenset[str] = frozenset()
+    reuse: Mapping[str, BuildContext] = dataclasses.field(default_factory=dict, compare=False)
+    asked: list[tuple[str, str | None]] = dataclasses.field(default_factory=list, compare=False)
+    built: dict[str, tuple[Part, slice]] = dataclasses.field(default_factory=dict, compare=False)
 
-    def build(self, axis: str, *args: Any) -> Any:
-        """The block's component on an axis: ``ctx.build("softmax")``, ``ctx.build("norm", width)``."""
-        self.used.add(axis)
-        return registry.build(getattr(self.block, axis), self, *args)
+    @property
+    def used(self) -> frozenset[str]:
+        """Axes whose choice for the whole block some part asked for."""
+        return frozenset(axis for axis, site in self.asked if site not in self.block.sites.get(axis, {}))
 
-    def linear(self, in_features: int, out_features: int, role: Role = "weight") -> Any:
-        """A linear map of the block's kind, (..., in_features) -> (..., out_features)."""
-        return self.build("linear", in_features, out_features, role)
+    def build(self, axis: str, *args: Any, site: str | None = None) -> Any:
+        """The component chosen on an axis: ``ctx.build("softmax")``, ``ctx.build("norm", width, site="qk")``.
 
-    def norm(self, width: int | None = None) -> Any:
-        """A norm of the block's kind over the last dimension of size ``width`` (None: d_model)."""
-        return self.build("norm", self.d_model if width is None else width)
+        site: the name of the place it is for; ``sites.<axis>.<site>`` may choose another one than the block's.
+        """
+        self.asked.append((axis, site))
+        if axis in self.reuse:
+            return self._taken_over(axis)
+        start = len(self.asked) - 1
+        chosen = self.parts[axis] if axis in self.parts else self.block.spec(axis, site)
+        part = registry.build(chosen, self, *args)
+        if isinstance(part, Part) and site is not None:
+            part.site = site
+        self.built[axis] = (part, slice(start, len(self.asked)))
+        return part
 
+    def linear(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        site: str,
+        role: Role = "weight",
+        bias: bool | None = None,
+        only_site: bool = False,
+    ) -> Any:
+        """A linear map of the kind chosen for ``site``, (..., in_features) -> (..., out_features).
 
-class Initialiser:
-    """Gives parameters their first values: seeded by qualified name, drawn on the CPU, decided by role.
+        bias: None is ``model.bias``. only_site: where the site has no choice of its own, the default one, not the
+        block's.
+        """
+        arguments = (in_features, out_features, role, self.bias if bias is None else bias)
+        if only_site and site not in self.block.sites.get("linear", {}):
+            self.asked.append(("linear", site))
+            return registry.build(registry.default("linear"), self, *arguments)
+        return self.build("linear", *arguments, site=site)
 
-    The same parameter starts bit-identical whatever else the model is made of and wherever it will live.
-    ``roles`` maps each parameter's qualified name to its Role once a model has been walked.
-    """
+    def norm(self, width: int | None = None, *, site: str) -> Any:
+        """A norm of the kind chosen for ``site`` over the last dimension of size ``width`` (None: d_model)."""
+        return self.build("norm", self.d_model if width is None else width, site=site)
 
-    def __init__(self, policy: Any, seed: int, n_layer: int, *, fill: bool = True):
-        self.policy, self.seed, self.n_layer, self.fill = policy, seed, n_layer, fill
-        self.roles: dict[str, Role] = {}
-        self._names: dict[int, str] = {}
+    def activation(self, width: int, *, site: str) -> Any:
+        """An activation of the kind chosen for ``site`` over ``width`` channels."""
+        return self.build("activation", width, site=site)
 
-    def walk(self, model: nn.Module) -> dict[str, Role]:
-        """Initialise every parameter of ``model`` exactly once; returns the role of each."""
-        self._names = {id(parameter): name for name, parameter in model.named_parameters()}
-        for module in _parts(model):
-            module.init_parameters(self)
-        missing = sorted(set(self._names.values()) - set(self.roles))
-        if missing:
-            raise AssertionError(f"parameters without a first value: {missing}")
-        return self.roles
-
-    def matrix(self, parameter: Tensor, role: Role, fan_in: int) -> None:
-        """A matrix or table: the init policy decides by role and fan-in."""
-        generator = self._claim(parameter, role)
-        if self.fill:
-            values = torch.empty(parameter.shape, dtype=torch.float32)
-            self.policy.fill(values, role, fan_in, self.n_layer, generator)
-            with torch.no_grad():
-                parameter.copy_(values)
-
-    def constant(self, parameter: Tensor, value: float, role: Role) -> None:
-        """A gain, bias or scalar that starts at ``value``."""
-        self._claim(parameter, role)
-        if self.fill:
-            with torch.no_grad():
-                parameter.fill_(value)
-
-    def _claim(self, parameter: Tensor, role: Role) -> torch.Generator:
-        name = self._names[id(parameter)]
-        if name in self.roles:
-            raise AssertionError(f"{name} is initialised twice")
-        self.roles[name] = role
-        digest = hashlib.sha256(f"{self.seed}:{name}".encode()).digest()
-        return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
-
-
-def _parts(model: nn.Module) -> Iterator[Part]:
-    for module in model.modules():
-        if isinstance(module, Part):
-            yield module
-        elif next(module.parameters(recurse=False), None) is not None:
-            raise AssertionError(f"{type(module).__name__} owns parameters but is no Part")
+    def _taken_over(self, axis: str) -> Part:
+        """The part of another layer, whose choices must be this layer's too."""
+        owner = self.reuse[axis]
+        part, where = owner.built[axis]
+        for each, site in owner.asked[where]:
+            here, there = self.block.spec(each, site), owner.block.spec(each, site)
+            if here != there:
+                raise UserError(
+                    f"share.{axis}: layers {owner.layer_index} and {self.layer_index} share one {axis}, but "
+                    f"{each}{'' if site is None else f' at {site}'} is {there} in one and {here} in the other. "
+                    f"Give them the same, or share no {axis}"
+                )
+        self.asked.extend(owner.asked[where][1:])
+        self.built[axis] = (part, slice(len(self.asked) - (where.stop - where.start), len(self.asked)))
+        return part
 
 
 def full_precision(device: torch.device) -> contextlib.AbstractContextManager[Any]:
     """Context in which autocast leaves products of fp32 tensors in fp32: for sums that a narrow format would lose."""
     return contextlib.nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
-
-
-@dataclasses.dataclass(frozen=True)
-class Span:
-    """The tokens of one forward call, as places in their sequences.
-
-    start: index of the first token (how many the state has seen). length: tokens in this call, T.
-    padding: (B,) how many tokens at the left of each row are padding, or None.
-    Index counts from the left edge, padding included; position counts from the first real token.
-    """
-
-    start: int
-    length: int
-    device: torch.device
-    padding: Tensor | None = None
-
-    @property
-    def index(self) -> Tensor:
-        """(T,) index of each token."""
-        return torch.arange(self.start, self.start + self.length, device=self.device)
-
-    @property
-    def positions(self) -> Tensor:
-        """(T,), or (B, T) with padding: position of each token; 0 for padding itself."""
-        if self.padding is None:
-            return self.index
-        return (self.index - self.padding[:, None]).clamp_min(0)
-
-    @property
-    def real(self) -> Tensor | None:
-        """(B, T) False where a token is padding; None when none is."""
-        return None if self.padding is None else self.index >= self.padding[:, None]
-
-    def visible(self, key_index: Tensor, window: int | None = None) -> Tensor:
-        """(T, S), or (B, 1, T, S) with padding: may query t see key s?
-
-        key_index: (S,) index of each key, negative for an empty place. A padding query sees itself, so that its row is
-        finite.
-        """
-        query = self.index[:, None]  # (T, 1)
-        seen = (key_index <= query) & (key_index >= 0)  # (T, S)
-        if window is not None:
-            seen = seen & (key_index > query - window)
-        if self.padding is None:
-            return seen
-        real = key_index >= self.padding[:, None]  # (B, S)
-        return (seen & real[:, None, :] | (key_index == query))[:, None]

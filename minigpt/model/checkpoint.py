@@ -24,6 +24,7 @@ from minigpt.checkpoint_folder import find_checkpoint, read_json, read_meta, ref
 from minigpt.errors import UserError
 from minigpt.model.gpt import GPT
 from minigpt.model.spec import ModelSpec
+from minigpt.plugins import load_plugins
 from minigpt.schema import plain, typed
 
 __all__ = [
@@ -90,7 +91,7 @@ def load_checkpoint(path: Path | str, device: torch.device | str = "cpu", plugin
     because the caller trusts them; those a checkpoint lists are never imported for its sake.
     Raises UserError when there is none, or it is torn, or it was made of parts that are not registered here.
     """
-    registry.load_plugins(plugins)
+    load_plugins(plugins)
     folder = find_checkpoint(path)
     verified(folder, (WEIGHTS, SPEC, TOKENIZER))
     spec = read_spec(folder)
@@ -119,23 +120,43 @@ def load_weights(model: nn.Module, folder: Path | str) -> None:
 
 
 def start_from(model: nn.Module, folder: Path | str) -> frozenset[str]:
-    """Fill ``model`` with a checkpoint's weights, to train something else from there; returns the names filled.
+    """Fill ``model`` with a checkpoint's weights as far as they go, to train something else from there.
 
-    The context may be another one where no tensor depends on it. Raises UserError when the checkpoint is torn, or holds
-    another architecture or vocabulary, naming what differs; the model is then untouched.
+    The model may have further transforms at the end of its list: they convert the weights, and what they add keeps its
+    first values. The context may be another one where no tensor depends on it. Returns the names of the tensors filled.
+    Raises UserError when the checkpoint is torn, or holds another architecture or vocabulary, naming what differs; the
+    model is then untouched.
     """
     gpt, folder = _unwrapped(model), find_checkpoint(folder)
     verified(folder, (WEIGHTS, SPEC))
     source = read_spec(folder)
-    _check_same(source, dataclasses.replace(gpt.spec, block_size=source.block_size), folder)
+    added = gpt.spec.transforms[len(source.transforms) :]
+    if gpt.spec.transforms[: len(source.transforms)] != source.transforms:
+        raise UserError(
+            f"transforms: {folder} has {_listed(source.transforms)}, this model {_listed(gpt.spec.transforms)}. "
+            f"Begin with those of the checkpoint, in their order; others may follow"
+        )
+    wanted = dataclasses.replace(gpt.spec, transforms=source.transforms)
+    _check_same(source, dataclasses.replace(wanted, block_size=source.block_size), folder)
     with _weights(folder) as stored:
-        try:
-            _check_fit(gpt, stored, folder)
-        except UserError:
-            _check_same(source, gpt.spec, folder)  # in the words of the configuration, if it has some
-            raise
-        _fill(gpt, stored)
-        return frozenset(stored.keys())
+        _check_fit(GPT.on_meta(source), stored, folder)
+        weights = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (no mapping)
+    for transform in added:
+        weights = registry.build(transform).convert(weights)
+    tensors = dict(_tensors(gpt))
+    for name, tensor in weights.items():
+        if name not in tensors or tensors[name].shape != tensor.shape:
+            _check_same(source, wanted, folder)  # in the words of the configuration, if it has some
+            has = f"a tensor of {list(tensors[name].shape)}" if name in tensors else "no such tensor"
+            raise UserError(f"{folder / WEIGHTS}: {name}: the file has {list(tensor.shape)}, this model {has}")
+    with torch.no_grad():
+        for name, tensor in weights.items():
+            tensors[name].copy_(tensor)
+    return frozenset(weights)
+
+
+def _listed(transforms: Sequence[Any]) -> str:
+    return f"[{', '.join(map(str, transforms))}]"
 
 
 def read_spec(folder: Path) -> ModelSpec:
@@ -194,11 +215,18 @@ def _leaves(spec: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """(key as people type it, value) of everything that gives the weights their meaning, sizes first."""
     for key, value in spec.items():
         if key not in ("default", "blocks", *_SAME_WEIGHTS):
-            yield f"model.{key}", value
+            own = isinstance(value, (dict, list))  # parts, share and transforms are keys of their own
+            yield from _flat(key if own else f"model.{key}", value)
     for place, block in [("", spec["default"]), *((f"layer {i}: ", block) for i, block in enumerate(spec["blocks"]))]:
-        for axis, chosen in block.items():
-            if axis != "label":
-                yield from ((f"{place}{axis}.{option}", value) for option, value in chosen.items())
+        yield from _flat(place, {axis: chosen for axis, chosen in block.items() if axis != "label"})
+
+
+def _flat(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if not isinstance(value, dict):
+        yield path, value
+        return
+    for key, inner in value.items():
+        yield from _flat(f"{path}.{key}" if path and not path.endswith(" ") else f"{path}{key}", inner)
 
 
 def _check_fit(model: GPT, stored: Any, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -10,26 +11,26 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from minigpt import registry
-from minigpt.blocks import BlockSpec
-from minigpt.components.base import BuildContext, Initialiser, Part, Role, Span
+from minigpt.components.base import BuildContext, Part
+from minigpt.components.call import Call, Span
+from minigpt.components.initialiser import Initialiser, Role
 from minigpt.cost import Cost, Work
 from minigpt.errors import UserError
-from minigpt.model.embedding import Head, TokenEmbedding
+from minigpt.model.assembly import build_blocks, counted_once, handed_on, refuse_ignored, refuse_other_streams
 from minigpt.model.spec import ModelSpec
-from minigpt.registry import BLOCK_AXES, HOUSE_DEFAULTS
 
 
 class DecodingState:
-    """What a model remembers between calls: one state per layer, how many tokens it has seen, the rows' left
-    padding."""
+    """What a model remembers between calls: a state of the embedding, one per layer, how many tokens it has seen, the
+    rows' left padding."""
 
-    def __init__(self, layers: list[Any], capacity: int, padding: Tensor | None):
-        self.layers, self.capacity, self.padding = layers, capacity, padding
+    def __init__(self, embedding: Any, layers: list[Any], capacity: int, padding: Tensor | None):
+        self.embedding, self.layers, self.capacity, self.padding = embedding, layers, capacity, padding
         self.seen = 0
 
     @property
     def bits(self) -> int:
-        return sum(layer.bits for layer in self.layers if layer is not None)
+        return sum(state.bits for state in (self.embedding, *self.layers) if state is not None)
 
 
 class Output(NamedTuple):
@@ -47,44 +48,58 @@ class Output(NamedTuple):
 
 
 class GPT(nn.Module):
-    """tokens (B, T) -> embedding (B, T, d_model) -> blocks -> final norm -> logits (B, T, vocab_size).
+    """tokens (B, T) -> embedding (B, T, d_model) -> stream of the blocks -> final norm -> logits (B, T, vocab_size).
 
     Build one with :meth:`create` (initialised, on a device) or :meth:`on_meta` (shapes only, no memory).
+    provides: names of the tensors some part hands on. returns: those of them an Output holds.
     """
 
     def __init__(self, spec: ModelSpec):
         super().__init__()
         self.spec = spec
         outside = spec.context()
-        self.embedding = TokenEmbedding(spec.vocab_size, spec.d_model)
+        self.embedding = outside.build("embedding")
         self.position = _build_embedding_position(outside)
         self.dropout = nn.Dropout(spec.dropout)
-        contexts = [spec.context(layer) for layer in range(spec.n_layer)]
-        for context in contexts:
-            context.used.update(_position_honoured_outside(context, outside))
-        self.blocks: Any = nn.ModuleList(context.build("layout") for context in contexts)
-        self.final_norm = outside.norm() if self.blocks[-1].final_norm else None
-        self.head = Head(spec.vocab_size, spec.d_model, self.embedding if spec.tie_embeddings else None)
+        self.residual = outside.build("residual", "model")
+        blocks, contexts = build_blocks(spec, handed_on(self.embedding, frozenset(), "embedding"))
+        self.blocks: Any = nn.ModuleList(blocks)
+        self.final_norm = outside.norm(site="final") if blocks[-1].final_norm else None
+        provided = frozenset().union(*(part.provides for part in self.modules() if isinstance(part, Part)))
+        outside = dataclasses.replace(outside, provided=provided)
+        self.head = outside.build("head", self.embedding if spec.tie_embeddings else None)
+        self.provides = handed_on(self.head, provided, "head")
+        self.returns: frozenset[str] = frozenset()
         self.checkpoint_activations = False
-        _refuse_ignored(spec.blocks, contexts)
+        refuse_other_streams(blocks, self.residual)
+        refuse_ignored(spec, contexts, outside)
 
     @classmethod
     def on_meta(cls, spec: ModelSpec) -> GPT:
         """Build shapes without memory: enough for its parameters' count, its cost, and every check of a combination."""
         with torch.device("meta"):
-            return cls(spec)
+            model = cls(spec)
+            for transform in spec.transforms:
+                registry.build(transform).apply(model)
+        return model
 
     @classmethod
-    def create(cls, spec: ModelSpec, device: torch.device | str = "cpu", *, initialise: bool = True) -> GPT:
-        """Build on ``device``. initialise: False leaves the parameters' values to a checkpoint that is loaded next."""
+    def create(
+        cls, spec: ModelSpec, device: torch.device | str = "cpu", *, initialise: bool | frozenset[str] = True
+    ) -> GPT:
+        """Build on ``device``. initialise: False leaves the parameters' values to a checkpoint that is loaded next, a
+        set of names fills only those.
+
+        Raises UserError when a transform cannot start without weights.
+        """
         model = cls.on_meta(spec).to_empty(device=device)
-        if spec.tie_embeddings:
-            model.head.weight = model.embedding.weight  # to_empty gave each a memory of its own
         for module in model.modules():
             if isinstance(module, Part):
                 module.init_buffers()
+        if initialise is True:
+            _refuse_without_weights(spec)
         if initialise:
-            Initialiser(registry.build(spec.init), spec.seed, spec.n_layer).walk(model)
+            model.initialiser(initialise).walk(model, model.blocks)
         return model
 
     def forward(self, tokens: Tensor, state: DecodingState | None = None, *, last_only: bool = False) -> Output:
@@ -92,28 +107,47 @@ class GPT(nn.Module):
 
         state: from :meth:`new_state`; the call goes on where the last one ended, and remembers these tokens too.
         """
-        span = self._span(tokens, state)
-        x = self.embedding(tokens)  # (B, T, d_model)
+        call = Call(self._span(tokens, state))
+        x = self.embedding(tokens, call, None if state is None else state.embedding)  # (B, T, d_model)
         if self.position is not None:
-            x = x + self.position.embed(span)
-        x = self.dropout(x)
+            x = x + self.position.embed(call)
+        stream = self.residual.open(self.dropout(x))
         for layer, block in enumerate(self.blocks):
-            if self.checkpoint_activations and self.training and state is None:
-                x = checkpoint(block, x, span, use_reentrant=False)
-            else:
-                x = block(x, span, None if state is None else state.layers[layer])
+            stream = self._through(
+                block, stream, call.inside(layer), call, None if state is None else state.layers[layer]
+            )
+        x = self.residual.close(stream)
         if last_only:
             x = x[:, -1:]
         if self.final_norm is not None:
             x = self.final_norm(x)
+        logits = self.head(x, call)
         if state is not None:
             state.seen += tokens.shape[1]
-        return Output(self.head(x), {}, {}, {}, {})
+        shared = {name: call.need(name) for name in self.returns}
+        return Output(logits, call.losses, call.weights, call.metrics, shared)
+
+    def _through(self, block: Any, stream: Tensor, before: Call, after: Call, state: Any) -> Tensor:
+        """The stream after a block. ``before`` is never written to, so that the block can be run again from it."""
+
+        def run(stream: Tensor) -> tuple[Tensor, Call]:
+            own = before.copy()
+            return block(stream, own, state), own
+
+        if self.checkpoint_activations and self.training and state is None:
+            stream, own = checkpoint(run, stream, use_reentrant=False)
+        else:
+            stream, own = run(stream)
+        after.join(own)
+        return stream
 
     def return_also(self, names: Iterable[str]) -> None:
         """Have every Output hold these tensors too; raises UserError for one that no part provides."""
         for name in names:
-            raise UserError(f"no part of this model provides '{name}'; provided: nothing")
+            if name not in self.provides:
+                provided = ", ".join(sorted(self.provides)) or "nothing"
+                raise UserError(f"no part of this model provides '{name}'; provided: {provided}")
+        self.returns = frozenset(names)
 
     def new_state(self, batch: int, capacity: int | None = None, padding: Tensor | None = None) -> DecodingState:
         """An empty state for ``capacity`` tokens per row (None: block_size).
@@ -121,31 +155,39 @@ class GPT(nn.Module):
         padding: (B,) tokens of padding at each row's left. Raises ValueError for more than block_size tokens: position
         tables end there.
         """
-        weight = self.embedding.weight
+        weight = next(p for p in self.parameters() if p.is_floating_point())
         capacity = self.spec.block_size if capacity is None else capacity
         if capacity > self.spec.block_size:
             raise ValueError(f"capacity {capacity} is more than block_size {self.spec.block_size}")
-        layers = [block.new_state(batch, capacity, weight.device, weight.dtype) for block in self.blocks]
-        return DecodingState(layers, capacity, padding)
+        sizes = (batch, capacity, weight.device, weight.dtype)
+        layers = [block.new_state(*sizes) for block in self.blocks]
+        return DecodingState(self.embedding.new_state(*sizes), layers, capacity, padding)
 
     def cost(self, work: Work) -> Cost:
-        """What one call costs, as a tree of parts named like the modules."""
+        """What one call costs, as a tree of parts named like the modules; a shared part's parameters count once."""
+        per_token = work.over(work.all_tokens, work.all_tokens * self.spec.d_model)
         rows = work.batch if work.last_only else work.all_tokens
+        last = work.over(rows, rows * self.spec.d_model)
         parts = {"embedding": self.embedding.cost(work)}
         if self.position is not None:
             parts["position"] = self.position.cost(work)
+        parts["residual"] = self.residual.cost(per_token)
         parts |= {f"blocks.{layer}": block.cost(work) for layer, block in enumerate(self.blocks)}
         if self.final_norm is not None:
-            parts["final_norm"] = self.final_norm.cost(work.over(rows, rows * self.spec.d_model))
-        parts["head"] = self.head.cost(work)
-        return Cost(parts=parts)
+            parts["final_norm"] = self.final_norm.cost(last)
+        parts["head"] = self.head.cost(last)
+        return counted_once(Cost(parts=parts), self)
 
     def roles(self) -> dict[str, Role]:
         """The role of every parameter, by qualified name."""
-        return Initialiser(None, 0, self.spec.n_layer, fill=False).walk(self)
+        return self.initialiser(False).walk(self, self.blocks)
+
+    def initialiser(self, fill: bool | frozenset[str]) -> Initialiser:
+        """What gives this model's parameters their first values: all, none, or those named."""
+        return Initialiser(registry.build(self.spec.parts["init"]), self.spec.seed, self.spec.n_layer, fill=fill)
 
     def parameter_count(self) -> int:
-        """Numbers it holds; a tied head counts once."""
+        """Numbers it holds; a tied or shared one counts once."""
         return sum(p.numel() for p in self.parameters())
 
     def trainable_count(self) -> int:
@@ -161,36 +203,17 @@ class GPT(nn.Module):
 
 
 def _build_embedding_position(outside: BuildContext) -> Any:
-    """The position encoding, if it is of the kind that adds to the token embedding."""
-    chosen = outside.block.position
-    if registry.get("position", chosen.name).kind != "embedding":
+    """The default block's position encoding, if it acts on the token embedding."""
+    chosen = outside.block.spec("position")
+    if "embedding" not in registry.get("position", chosen.name).places:
         return None
-    return outside.build("position")
+    return outside.build("position", frozenset({"embedding"}), outside.d_model)
 
 
-def _position_honoured_outside(context: BuildContext, outside: BuildContext) -> set[str]:
-    """Whether a layer's position is what the model adds to its embeddings: the same encoding, or none and none."""
-    if "position" in outside.used:
-        return {"position"} if context.block.position == outside.block.position else set()
-    kind = registry.get("position", context.block.position.name).kind
-    return {"position"} if kind == "none" else set()
-
-
-def _refuse_ignored(blocks: tuple[BlockSpec, ...], contexts: list[BuildContext]) -> None:
-    """Raise UserError for a choice that no layer of the model uses: it would seem to have no effect.
-
-    The house default of an axis may stand unused, so that ``attention=identity`` needs no further words.
-    """
-    for axis in BLOCK_AXES:
-        honoured = [getattr(b, axis) for b, c in zip(blocks, contexts, strict=True) if axis in c.used]
-        for block, context in zip(blocks, contexts, strict=True):
-            chosen = getattr(block, axis)
-            if axis in context.used or chosen in honoured:
-                continue
-            default = registry.spec(axis, HOUSE_DEFAULTS[axis])
-            if chosen != default:
-                raise UserError(
-                    f"{axis}={chosen} would be ignored: attention={block.attention}, mlp={block.mlp} and "
-                    f"layout={block.layout} use no {axis}. Leave {axis}={default}, or choose another "
-                    f"{'mlp' if axis == 'activation' else 'attention'}"
-                )
+def _refuse_without_weights(spec: ModelSpec) -> None:
+    for transform in spec.transforms:
+        if registry.get("transform", transform.name).needs_weights:
+            raise UserError(
+                f"transforms: {transform.name} rewrites weights that are there already. "
+                f"Start from a trained model: init_from=out/<run>"
+            )

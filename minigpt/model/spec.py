@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
-from minigpt.blocks import BlockSpec
+from minigpt import registry
+from minigpt.blocks import BlockSpec, ShareSpec
 from minigpt.components.base import BuildContext
 from minigpt.config import TrainConfig
 from minigpt.errors import UserError
-from minigpt.registry import Component, Spec
+from minigpt.registry import Component, Parts, Spec
 from minigpt.schema import PositiveInt, Probability, options
 
 
 @options
 class ModelSpec:
-    """A resolved model. blocks: one per layer. default: the block that the embedding and the final norm go by."""
+    """A resolved model. blocks: one per layer. default: the block that the embedding and the final norm go by.
+
+    parts: the model's own components (embedding, head, init). transforms: what rewrites it once built, in order.
+    """
 
     d_model: PositiveInt
     n_head: PositiveInt
@@ -25,9 +30,11 @@ class ModelSpec:
     bias: bool
     dropout: Probability
     tie_embeddings: bool
+    parts: Annotated[Mapping[str, Spec], Parts("model")]
     default: BlockSpec
     blocks: tuple[BlockSpec, ...]
-    init: Annotated[Spec, Component("init")]
+    share: ShareSpec = ShareSpec()
+    transforms: tuple[Annotated[Spec, Component("transform")], ...] = ()
     seed: int
 
     def context(self, layer: int | None = None) -> BuildContext:
@@ -42,6 +49,7 @@ class ModelSpec:
             vocab_size=self.vocab_size,
             bias=self.bias,
             dropout=self.dropout,
+            parts=self.parts,
             block=self.default if layer is None else self.blocks[layer],
         )
 
@@ -71,8 +79,10 @@ def resolve(run: TrainConfig, vocab_size: int | None = None) -> ModelSpec:
         bias=sizes.bias,
         dropout=sizes.dropout,
         tie_embeddings=sizes.tie_embeddings,
-        default=BlockSpec.default(run),
+        parts={axis: run.parts[axis] for axis in registry.axes("model")},
+        default=run.default_block(),
         blocks=run.resolved_blocks(),
-        init=run.init,
+        share=run.share,
+        transforms=tuple(run.transforms),
         seed=run.seed,
     )

@@ -107,9 +107,12 @@ class Grid:
         known = {key: (key, repr(content[key])) for key in self._own_keys}
         if base.run is None or not all(name in base.read for name in known.values()):
             base.run = config.check(content, TrainConfig)
-            base.read |= {name: getattr(base.run, key) for key, name in known.items()}
+            parts = base.run.parts
+            base.read |= {n: parts[key] if key in parts else getattr(base.run, key) for key, n in known.items()}
             return base.run
-        return dataclasses.replace(base.run, **{key: base.read[name] for key, name in known.items()})
+        values = {key: base.read[name] for key, name in known.items()}
+        parts = {axis: values.pop(axis, part) for axis, part in base.run.parts.items()}
+        return dataclasses.replace(base.run, parts=parts, **values)
 
     def _base(self, said: Sequence[Saying]) -> _Base:
         chosen = self._chosen(said, separate=False)
@@ -216,7 +219,8 @@ def _sayings(loader: ConfigLoader, override: Override) -> list[Saying]:
 def _all_stay(loader: ConfigLoader, said: Sequence[Saying]) -> bool:
     """Whether no word of an axis reaches beyond it."""
     return all(
-        s.group and s.key in registry.AXES and isinstance(s.value, str) and _stays(loader, s.key, s.value) for s in said
+        s.group and s.key in registry.axes() and isinstance(s.value, str) and _stays(loader, s.key, s.value)
+        for s in said
     )
 
 

@@ -147,7 +147,7 @@ def vary(base: TrainConfig, changes: Mapping[str, Any]) -> TrainConfig:
     command line, what a change says of an axis wins over what another axis' preset brings, and options over both.
     """
     content = schema.plain(base)
-    words = {key: value for key, value in changes.items() if key in registry.AXES and isinstance(value, str)}
+    words = {key: value for key, value in changes.items() if key in registry.axes() and isinstance(value, str)}
     chosen = {axis: copy.deepcopy(choice(axis, word)) for axis, word in words.items()}
     for parts in chosen.values():
         content |= parts
@@ -172,7 +172,7 @@ def choice(axis: str, word: str) -> Mapping[str, Mapping[str, Any]]:
         with contextlib.suppress(HydraException):  # no such preset either: then the registry says what there is
             brought = brought_groups(GlobalHydra.instance().config_loader(), [f"{axis}={word}"])
             content = config.to_plain(compose("train", [f"{axis}={word}"]))
-            chosen = [key for key in registry.AXES if key == axis or key in brought]
+            chosen = [key for key in registry.axes() if key == axis or key in brought]
             return {key: schema.plain(registry.spec(key, content[key])) for key in chosen}
     return {axis: schema.plain(registry.spec(axis, word))}
 
@@ -208,7 +208,7 @@ def value_at(run: TrainConfig, key: str) -> Any:
 
 def word_at(run: TrainConfig, key: str, words: Iterable[str]) -> Any:
     """The one of ``words`` that says what ``run`` has at a key, such as the preset it was made with, else its value."""
-    if key not in registry.AXES:
+    if key not in registry.axes():
         return value_at(run, key)
     present = schema.plain(run)
     for word in words:

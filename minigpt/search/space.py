@@ -66,7 +66,7 @@ def check_space(space: Space, base: TrainConfig) -> None:
             raise UserError(f"{path}: seeds are search.seeds and search.fresh_seeds")
         refuse_swept([key])
         if isinstance(moves, Names):
-            for name in moves.names if key in registry.AXES else ():
+            for name in moves.names if key in registry.axes() else ():
                 choice(key, name)
         elif isinstance(value, int) and moves.step is not None and moves.step != int(moves.step):
             raise UserError(f"{path}: {value} is a whole number, and so must its step be, not {moves.step:g}")
@@ -91,5 +91,5 @@ def steps(space: Space, base: TrainConfig, changes: Mapping[str, Any]) -> list[t
 
 def moved(changes: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
     """``changes`` and one step more. A component that changes has its own defaults: options of the former one go."""
-    kept = {k: v for k, v in changes.items() if not (key in registry.AXES and k.startswith(f"{key}."))}
+    kept = {k: v for k, v in changes.items() if not (key in registry.axes() and k.startswith(f"{key}."))}
     return kept | {key: value}

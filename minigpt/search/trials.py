@@ -266,7 +266,7 @@ def _distribution(key: str, values: Sequence[Any]) -> BaseDistribution:
         return FloatDistribution(float(min(values)), float(max(values)))
     if kinds == {bool}:
         return CategoricalDistribution((False, True))
-    names = registry.names(key) if key in registry.AXES else []
+    names = registry.names(key) if key in registry.axes() else []
     return CategoricalDistribution(tuple(dict.fromkeys([*names, *map(as_text, values)])))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
+from minigpt.blocks import ShareSpec
 from minigpt.model import GPT
 from minigpt.training.record import RunRecord
 
@@ -19,13 +20,15 @@ def describe(model: GPT, console: Console | None = None) -> None:
         f"{model.parameter_count():,} parameters{apart}, {spec.n_layer} layers of {spec.d_model}, "
         f"context {spec.block_size}, vocabulary {spec.vocab_size:,}"
     )
-    if all(block == spec.blocks[0] for block in spec.blocks):
+    if all(block == spec.blocks[0] for block in spec.blocks) and spec.share == ShareSpec():
         return
-    varying = [a for a in vars(spec.blocks[0]) if a != "label" and len({str(getattr(b, a)) for b in spec.blocks}) > 1]
-    table = Table("layer", "block", *varying, "parameters", box=None, header_style="bold")
+    varying = [axis for axis in spec.blocks[0].parts if len({str(block.spec(axis)) for block in spec.blocks}) > 1]
+    table = Table("layer", "block", *varying, "own parameters", box=None, header_style="bold")
+    seen: set[int] = set()
     for index, (block, layer) in enumerate(zip(spec.blocks, model.blocks, strict=True)):
-        parameters = sum(p.numel() for p in layer.parameters())
-        table.add_row(str(index), block.label, *(str(getattr(block, axis)) for axis in varying), f"{parameters:,}")
+        own = {id(p): p.numel() for p in layer.parameters() if id(p) not in seen}  # a shared part is its first layer's
+        seen |= set(own)
+        table.add_row(str(index), block.label, *(str(block.spec(axis)) for axis in varying), f"{sum(own.values()):,}")
     console.print(table)
 
 

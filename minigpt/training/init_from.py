@@ -60,7 +60,7 @@ def inherited(content: Mapping[str, Any], overrides: Iterable[str]) -> dict[str,
     sizes = {f.name: stored[f.name] for f in dataclasses.fields(ModelConfig)}
     content["model"] = sizes | _chosen("model", content["model"], schema.defaults(ModelConfig), typed)
     for key, node in {**stored, **stored["default"]}.items():
-        if key in registry.AXES and key not in _ITS_OWN:
+        if key in registry.axes() and key not in _ITS_OWN:
             content[key] = _component(key, content[key], node, typed)
         elif key in content and key not in (*_LAYOUT, *_ITS_OWN) and _untouched(content, key, typed):
             content[key] = node
@@ -76,7 +76,7 @@ def inherited(content: Mapping[str, Any], overrides: Iterable[str]) -> dict[str,
 
 
 def _component(axis: str, here: Mapping[str, Any], there: dict[str, Any], typed: set[str]) -> Mapping[str, Any]:
-    default = schema.plain(registry.spec(axis, registry.HOUSE_DEFAULTS[axis]))
+    default = schema.plain(registry.default(axis))
     if axis in typed or f"{axis}.name" in typed or here["name"] != default["name"]:
         return here
     return there | _chosen(axis, here, default, typed)

@@ -11,17 +11,30 @@ import torch.nn.functional as F
 from torch import nn
 
 from minigpt import registry
-from minigpt.components.base import Span
+from minigpt.components.call import Call, Span
 from tests.specs import make_spec
 
 DEVICE = torch.device("cpu")
+
+
+USUAL = {
+    "norm": lambda _: (32,),
+    "activation": lambda _: (32,),
+    "residual": lambda _: ("mlp",),
+    "position": lambda name: (registry.get("position", name).places, 8),
+}
+"""What a component of an axis is built with when a test does not say."""
+
+
+def call(start: int = 0, length: int = 16) -> Call:
+    return Call(Span(start, length, DEVICE))
 
 
 def part(axis: str, name: str, *args, **options):
     """One component of a 4-head, 32-channel layer, with random parameters."""
     spec = make_spec(**{axis: {"name": name} | options})
     context = spec.context(0)
-    built = registry.build(getattr(context.block, axis), context, *args)
+    built = context.build(axis, *(args or USUAL.get(axis, lambda _: ())(name)))
     for module in built.modules():
         if hasattr(module, "init_buffers"):
             module.init_buffers()
@@ -139,13 +152,12 @@ def test_rope_equals_the_rotation_of_llama():
     from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding, apply_rotary_pos_emb
 
     q, k = values(2, 4, 16, 8), values(2, 4, 16, 8) + 1
-    span = Span(0, 16, DEVICE)
     reference = LlamaRotaryEmbedding(LlamaConfig(hidden_size=32, num_attention_heads=4, max_position_embeddings=16))
     cos, sin = reference(q, torch.arange(16)[None])
     expected_q, expected_k = apply_rotary_pos_emb(q, k, cos, sin)
     rope = part("position", "rope")
-    torch.testing.assert_close(rope.rotate(q, span), expected_q, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(rope.rotate(k, span), expected_k, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(rope.rotate(q, call(), "query"), expected_q, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(rope.rotate(k, call(), "key"), expected_k, atol=1e-5, rtol=1e-5)
 
 
 def test_rope_scores_depend_on_distance_alone():
@@ -153,15 +165,16 @@ def test_rope_scores_depend_on_distance_alone():
     q, k = values(1, 4, 1, 8), values(1, 4, 1, 8) + 1
 
     def score(query: int, key: int) -> torch.Tensor:
-        return (rope.rotate(q, Span(query, 1, DEVICE)) * rope.rotate(k, Span(key, 1, DEVICE))).sum(-1)
+        turned = rope.rotate(q, call(query, 1), "query"), rope.rotate(k, call(key, 1), "key")
+        return (turned[0] * turned[1]).sum(-1)
 
     torch.testing.assert_close(score(5, 2), score(15, 12), atol=1e-5, rtol=1e-5)
 
 
 def test_rope_turns_narrow_inputs_by_exact_angles():
-    x, span = values(1, 4, 16, 8).bfloat16(), Span(0, 16, DEVICE)
-    rope = part("position", "rope")
-    assert torch.equal(rope.rotate(x, span), rope.rotate(x.float(), span).bfloat16())
+    x, rope = values(1, 4, 16, 8).bfloat16(), part("position", "rope")
+    wide = rope.rotate(x.float(), call(), "key")
+    assert torch.equal(rope.rotate(x, call(), "key"), wide.bfloat16())
 
 
 def test_alibi_slopes_are_the_paper_s():
@@ -172,7 +185,7 @@ def test_alibi_slopes_are_the_paper_s():
 
 
 def test_alibi_bias_is_minus_slope_times_distance():
-    bias = part("position", "alibi").bias(torch.tensor([3]), torch.arange(4))
+    bias = part("position", "alibi").score_bias(values(1, 4, 1, 8), torch.tensor([3]), torch.arange(4))
     assert bias[0, 0].tolist() == pytest.approx([-3 / 4, -2 / 4, -1 / 4, 0])
 
 
@@ -200,7 +213,7 @@ def test_small_and_zero_rows_quantise_to_finite_values_in_narrow_formats(dtype, 
 
 
 def test_ternary_passes_the_gradient_of_the_unrounded_map():
-    linear, x = part("linear", "ternary", 32, 32, "weight", activation_bits=None), values(4, 32)
+    linear, x = part("linear", "ternary", 32, 32, "weight", False, activation_bits=None), values(4, 32)
     linear(x).sum().backward()
     torch.testing.assert_close(linear.weight.grad, x.sum(0).expand(32, 32))
 
@@ -247,12 +260,12 @@ def test_linear_attention_in_chunks_is_the_recurrence(chunk):
         z = z + k[:, t]
         rows.append(torch.einsum("bhi,bhij->bhj", q[:, t], kv) / (q[:, t] * z).sum(-1, keepdim=True))
     expected = F.linear(torch.stack(rows, dim=1).flatten(2), attention.o.weight)
-    torch.testing.assert_close(attention(x, Span(0, 16, DEVICE)), expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(attention(x, call()), expected, atol=1e-5, rtol=1e-4)
 
 
 def test_linear_attention_sums_in_full_precision_under_autocast():
     """Chunks of 1 and of 64 order the sums differently: in bf16 they would differ in the third digit."""
-    spans, x = Span(0, 64, DEVICE), values(2, 64, 32)
+    whole, x = call(0, 64), values(2, 64, 32)
     outputs = []
     for chunk in (1, 64):
         spec = make_spec(attention={"name": "linear", "chunk": chunk}, position="nope", block_size=64)
@@ -262,9 +275,9 @@ def test_linear_attention_sums_in_full_precision_under_autocast():
                 parameter.copy_(values(*parameter.shape))
             with torch.autocast("cpu", torch.bfloat16):
                 q, k, v = (attention._heads(m(x)).float() for m in (attention.q, attention.k, attention.v))
-            outputs.append(attention._attend(q, k, v, spans, None))
+            outputs.append(attention._attend(q, k, v, whole, None))
             with torch.autocast("cpu", torch.bfloat16):
-                joined = attention(x, spans)
+                joined = attention(x, whole)
         expected = F.linear(outputs[-1].transpose(1, 2).flatten(2).bfloat16(), attention.o.weight.bfloat16())
         torch.testing.assert_close(joined, expected)
     torch.testing.assert_close(outputs[0], outputs[1], atol=1e-4, rtol=1e-4)
@@ -279,22 +292,23 @@ def test_glu_has_the_parameters_of_an_mlp_and_computes_swiglu():
     block = GPT.create(make_spec()).blocks[0]
     x = values(2, 5, 32)
     gate, up, down = (m.weight for m in (block.mlp.gate, block.mlp.up, block.mlp.down))
-    torch.testing.assert_close(block.mlp(x), F.linear(F.silu(F.linear(x, gate)) * F.linear(x, up), down))
+    torch.testing.assert_close(block.mlp(x, call(0, 5)), F.linear(F.silu(F.linear(x, gate)) * F.linear(x, up), down))
 
 
 def test_layouts_are_wired_as_their_papers_say():
     from minigpt.model import GPT
 
-    x, span = values(2, 5, 32), Span(0, 5, DEVICE)
+    x, here = values(2, 5, 32), call(0, 5)
     for layout in ("pre_norm", "post_norm", "parallel"):
         b = GPT.create(make_spec(layout=layout)).blocks[0]
-        attend = lambda y, b=b: b.attention(y, span)  # noqa: E731
+        attend = lambda y, b=b: b.attention(y, here)  # noqa: E731
+        think = lambda y, b=b: b.mlp(y, here)  # noqa: E731
         if layout == "pre_norm":
             h = x + attend(b.attention_norm(x))
-            expected = h + b.mlp(b.mlp_norm(h))
+            expected = h + think(b.mlp_norm(h))
         elif layout == "post_norm":
             h = b.attention_norm(x + attend(x))
-            expected = b.mlp_norm(h + b.mlp(h))
+            expected = b.mlp_norm(h + think(h))
         else:
-            expected = x + attend(b.attention_norm(x)) + b.mlp(b.mlp_norm(x))
-        torch.testing.assert_close(b(x, span), expected, msg=layout)
+            expected = x + attend(b.attention_norm(x)) + think(b.mlp_norm(x))
+        torch.testing.assert_close(b(x, here), expected, msg=layout)

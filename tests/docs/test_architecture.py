@@ -15,7 +15,7 @@ WALKS = PAGE[PAGE.index("## Walk 1") : PAGE.index("## What the tests hold")]
 
 def variant_files() -> set[Path]:
     """The files of the registry's variants: one of each axis stands for all."""
-    modules = {registry.entry(axis, name).module for axis in registry.AXES for name in registry.names(axis)}
+    modules = {registry.entry(axis, name).module for axis in registry.axes() for name in registry.names(axis)}
     return {ROOT.joinpath(*module.split(".")).with_suffix(".py") for module in modules}
 
 

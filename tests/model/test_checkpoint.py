@@ -64,7 +64,7 @@ def test_tied_weights_are_stored_once_and_stay_tied(folder):
         assert "embedding.weight" in stored.keys()  # noqa: SIM118
         assert "head.weight" not in stored.keys()  # noqa: SIM118
     loaded = load_checkpoint(folder).model
-    assert loaded.head.weight is loaded.embedding.weight
+    assert loaded.head.tied_to[0] is loaded.embedding
 
 
 def test_a_compiled_model_is_saved_under_the_names_of_the_plain_one(tmp_path, model, folder):
@@ -295,8 +295,8 @@ def test_a_plugin_is_imported_only_when_the_caller_asks(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "outside_norm.py").write_text(PLUGIN.format(name="outside_norm"))
     script = (
-        "from tests.model.test_checkpoint import *; from minigpt import registry; from pathlib import Path;"
-        "registry.load_plugins(['outside_norm']); save(Path('here'), GPT.create(make_spec(norm='outside_norm')),"
+        "from tests.model.test_checkpoint import *; from minigpt.plugins import load_plugins; from pathlib import Path;"
+        "load_plugins(['outside_norm']); save(Path('here'), GPT.create(make_spec(norm='outside_norm')),"
         "plugins=['outside_norm'])"
     )
     path = os.pathsep.join([str(Path(__file__).parents[2]), str(tmp_path)])
@@ -306,7 +306,7 @@ def test_a_plugin_is_imported_only_when_the_caller_asks(tmp_path, monkeypatch):
         load_checkpoint(tmp_path / "here")
     assert not (tmp_path / "outside_norm.imported").exists()
     loaded = load_checkpoint(tmp_path / "here", plugins=["outside_norm"])
-    assert loaded.spec.default.norm.name == "outside_norm"
+    assert loaded.spec.default.spec("norm").name == "outside_norm"
 
 
 def test_a_folder_that_is_no_checkpoint_is_not_overwritten(tmp_path, model):

@@ -7,17 +7,13 @@ import dataclasses
 import pytest
 import torch
 
-from minigpt import registry
 from minigpt.errors import UserError
 from minigpt.model import GPT, ModelSpec
 from tests.specs import make_spec
 
 
 def with_second_layer(spec: ModelSpec, **axes) -> ModelSpec:
-    chosen = {axis: registry.spec(axis, {"name": name}) for axis, name in axes.items()}
-    return dataclasses.replace(
-        spec, blocks=(spec.blocks[0], dataclasses.replace(spec.blocks[1], label="other", **chosen))
-    )
+    return dataclasses.replace(spec, blocks=(spec.blocks[0], spec.blocks[1].varied("other", axes, "blocks.other")))
 
 
 @pytest.mark.parametrize(

@@ -33,10 +33,10 @@ def options(**changes: Any) -> GreedyConfig:
 
 def loss(run: TrainConfig) -> float | None:
     """Depth helps up to 3 layers, width little; consmax is best, relumax fails with seed 1."""
-    if run.softmax.name == "relumax" and run.seed == 1:
+    if run.parts["softmax"].name == "relumax" and run.seed == 1:
         return None
     depth = {1: 3.0, 2: 2.5, 3: 2.2, 4: 2.19}[run.model.n_layer]
-    return depth - 0.001 * run.model.d_model - (0.05 if run.softmax.name == "consmax" else 0) + 0.1 * run.seed
+    return depth - 0.001 * run.model.d_model - (0.05 if run.parts["softmax"].name == "consmax" else 0) + 0.1 * run.seed
 
 
 def search(folder: Path, base: TrainConfig, asked: GreedyConfig, launcher: PaperLauncher) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def test_an_invalid_candidate_is_recorded_with_its_reason_and_not_run(tmp_path, 
 
 def test_a_winner_of_two_lucky_seeds_does_not_hold(tmp_path, configure):
     def lucky(run: TrainConfig) -> float:
-        return 2.0 - (0.5 if run.seed in (0, 1) else -0.2) * (run.softmax.name == "consmax")
+        return 2.0 - (0.5 if run.seed in (0, 1) else -0.2) * (run.parts["softmax"].name == "consmax")
 
     found = search(tmp_path / "s", configure(), options(rounds=1), PaperLauncher(lucky))
     assert found["winner"]["softmax"] == "consmax"

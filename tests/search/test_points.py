@@ -11,7 +11,7 @@ from minigpt.search.points import Point, checked, study_name, trial_name, unique
 def test_varying_a_component_starts_from_its_own_defaults(configure):
     base = configure(softmax="consmax")
     varied = vary(base, {"softmax": "relumax", "model.n_layer": 3})
-    assert (varied.softmax.name, varied.model.n_layer) == ("relumax", 3)
+    assert (varied.parts["softmax"].name, varied.model.n_layer) == ("relumax", 3)
     assert vary(varied, {"softmax": "consmax", "model.n_layer": 1}) == base
 
 
@@ -33,10 +33,10 @@ def test_the_value_of_a_component_is_its_name(configure):
 
 def test_a_preset_brings_its_activation_even_back_and_what_is_said_of_the_activation_wins(hydra, configure):
     base = configure(mlp="mlp", activation="gelu")
-    assert vary(base, {"mlp": "swiglu"}).activation.name == "silu"
-    assert vary(base, {"activation": "relu", "mlp": "swiglu"}).activation.name == "relu"
-    assert vary(base, {"mlp.expansion": 2, "mlp": "gelu_mlp"}).mlp.options.expansion == 2
-    assert vary(base, {"mlp": "gelu_mlp"}).mlp.options.expansion == 4
+    assert vary(base, {"mlp": "swiglu"}).parts["activation"].name == "silu"
+    assert vary(base, {"activation": "relu", "mlp": "swiglu"}).parts["activation"].name == "relu"
+    assert vary(base, {"mlp.expansion": 2, "mlp": "gelu_mlp"}).parts["mlp"].options.expansion == 2
+    assert vary(base, {"mlp": "gelu_mlp"}).parts["mlp"].options.expansion == 4
     assert word_at(base, "mlp", ["swiglu", "gelu_mlp"]) == "gelu_mlp"
     assert word_at(configure(mlp="mlp"), "mlp", ["swiglu", "gelu_mlp"]) == "mlp"
 

@@ -154,7 +154,7 @@ def test_layers_that_differ_are_taken_over_too(configure):
     parent = fit(configure(name="parent", training={"max_steps": 2}, **blocks))
     content = config.schema.plain(configure()) | {"init_from": str(parent.folder)}
     run = config.check(inherited(content, []), TrainConfig)
-    assert [str(block.attention) for block in run.resolved_blocks()] == ["causal(window=4)", "causal"]
+    assert [str(block.spec("attention")) for block in run.resolved_blocks()] == ["causal(window=4)", "causal"]
     assert fit(run).status == "completed"
 
 
@@ -203,7 +203,8 @@ def test_the_command_line_needs_no_word_about_the_parents_model(parent, data_fol
     child = read_run(tmp_path / "out" / "child")
     assert child.parameters == parent.parameters
     model = load_checkpoint(child.folder).spec
-    assert (model.d_model, model.default.norm.name, model.default.attention.options.n_kv_head) == (32, "layernorm", 2)
+    assert (model.d_model, model.default.spec("norm").name) == (32, "layernorm")
+    assert model.default.spec("attention").options.n_kv_head == 2
     dataset = open_dataset("words", str(data_folder), block_size=16, val_tokens=500)
     best = load_checkpoint(parent.folder).model
     before = validate(best, dataset, 4, 16, Precision("fp32", torch.device("cpu"))).loss

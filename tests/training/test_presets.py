@@ -33,7 +33,15 @@ def test_the_command_line_is_stronger_than_a_preset(preset):
         *("norm=dyt", "attention=linear", "mlp=identity", "position=nope", "activation=silu", "optimizer=muon"),
         *("schedule=constant", f"model={preset}", "model.n_layer=3", "training.max_steps=7", "optimizer.lr=0.5"),
     )
-    chosen = (run.norm, run.attention, run.mlp, run.position, run.activation, run.optimizer, run.schedule)
+    chosen = (
+        run.parts["norm"],
+        run.parts["attention"],
+        run.parts["mlp"],
+        run.parts["position"],
+        run.parts["activation"],
+        run.optimizer,
+        run.schedule,
+    )
     assert [c.name for c in chosen] == ["dyt", "linear", "identity", "nope", "silu", "muon", "constant"]
     assert (run.model.n_layer, run.training.max_steps, run.optimizer.options.lr) == (3, 7, 0.5)
     assert parameters(run, 65) > 0
@@ -41,7 +49,10 @@ def test_the_command_line_is_stronger_than_a_preset(preset):
 
 def test_a_preset_of_one_part_brings_what_it_needs_even_over_a_model_preset():
     run = composed("model=gpt2", "mlp=swiglu")
-    assert (run.mlp.name, run.activation.name) == ("glu", "silu")  # not the GELU that GPT-2's own MLP brings
+    assert (run.parts["mlp"].name, run.parts["activation"].name) == (
+        "glu",
+        "silu",
+    )  # not the GELU that GPT-2's own MLP brings
 
 
 def test_gpt2_has_the_parameters_of_gpt2():
@@ -56,7 +67,12 @@ def test_nanogpt_cpu_is_nanogpts():
     assert (training.batch_size, training.max_steps, training.eval_interval, training.clip_norm) == (12, 2000, 250, 1.0)
     assert (adamw.lr, adamw.beta1, adamw.beta2, adamw.weight_decay) == (1e-3, 0.9, 0.99, 0.1)
     assert (cosine.warmup_steps, cosine.min_factor) == (100, 0.1)
-    assert (run.norm.name, run.mlp.name, run.activation.name, run.position.name) == (
+    assert (
+        run.parts["norm"].name,
+        run.parts["mlp"].name,
+        run.parts["activation"].name,
+        run.parts["position"].name,
+    ) == (
         "layernorm",
         "mlp",
         "gelu",
@@ -71,4 +87,4 @@ def test_nanogpt_cpu_is_nanogpts():
 )
 def test_minigpt_sizes(preset, shape):
     run = composed(f"model={preset}")
-    assert (run.model.n_layer, run.model.d_model, run.model.n_head, run.attention.options.n_kv_head) == shape
+    assert (run.model.n_layer, run.model.d_model, run.model.n_head, run.parts["attention"].options.n_kv_head) == shape

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 from minigpt.components.base import BuildContext, Part
 from minigpt.cost import Cost, Work
+from minigpt.registry import declare
+
+declare("activation", default="silu", scope="block")
 
 
 class Activation(Part):
-    """Built as ``cls(config, ctx)``. operations: what one element costs."""
+    """Built as ``cls(config, ctx, width)``, width: of the last dimension. operations: what one element costs."""
 
     operations: ClassVar[dict[str, int]]
 
-    def __init__(self, config: object, ctx: BuildContext):
+    def __init__(self, config: Any, ctx: BuildContext, width: int):
         super().__init__()
 
     def forward(self, x: Tensor) -> Tensor:

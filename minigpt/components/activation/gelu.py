@@ -7,7 +7,6 @@ from torch import Tensor
 
 from minigpt.components.activation.base import Activation
 from minigpt.registry import register
-from minigpt.schema import options
 
 
 @register("activation", "gelu")
@@ -15,10 +14,6 @@ class GELU(Activation):
     """y = x Phi(x) = x (1 + erf(x / sqrt 2)) / 2.  Hendrycks & Gimpel 2016, arXiv:1606.08415."""
 
     operations = {"mul": 3, "erf": 1, "add": 1}
-
-    @options
-    class Config:
-        pass
 
     def forward(self, x: Tensor) -> Tensor:
         return F.gelu(x)

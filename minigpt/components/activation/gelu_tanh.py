@@ -7,7 +7,6 @@ from torch import Tensor
 
 from minigpt.components.activation.base import Activation
 from minigpt.registry import register
-from minigpt.schema import options
 
 
 @register("activation", "gelu_tanh")
@@ -18,10 +17,6 @@ class GELUTanh(Activation):
     """
 
     operations = {"mul": 4, "tanh": 1, "add": 2}
-
-    @options
-    class Config:
-        pass
 
     def forward(self, x: Tensor) -> Tensor:
         return F.gelu(x, approximate="tanh")

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from minigpt.components.activation.base import Activation
 from minigpt.registry import register
-from minigpt.schema import options
 
 
 @register("activation", "relu")
@@ -15,10 +14,6 @@ class ReLU(Activation):
     """y = max(x, 0).  Nair & Hinton, ICML 2010."""
 
     operations = {"cmp": 1}
-
-    @options
-    class Config:
-        pass
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(x)

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from minigpt.components.activation.base import Activation
 from minigpt.registry import register
-from minigpt.schema import options
 
 
 @register("activation", "silu")
@@ -15,10 +14,6 @@ class SiLU(Activation):
     """y = x sigmoid(x) = x / (1 + exp(-x)).  Elfwing et al. 2017, arXiv:1702.03118."""
 
     operations = {"exp": 1, "add": 1, "recip": 1, "mul": 1}
-
-    @options
-    class Config:
-        pass
 
     def forward(self, x: Tensor) -> Tensor:
         return F.silu(x)

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from minigpt.components.activation.base import Activation
 from minigpt.registry import register
-from minigpt.schema import options
 
 
 @register("activation", "squared_relu")
@@ -15,10 +14,6 @@ class SquaredReLU(Activation):
     """y = max(x, 0)^2.  So et al. 2021 (Primer), arXiv:2109.08668."""
 
     operations = {"cmp": 1, "mul": 1}
-
-    @options
-    class Config:
-        pass
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(x).square()

@@ -8,8 +8,13 @@ import torch
 from torch import Tensor
 
 from minigpt import registry
-from minigpt.components.base import BuildContext, Part, Span
+from minigpt.components.base import BuildContext, Part
+from minigpt.components.call import Call
+from minigpt.components.position.base import Place
 from minigpt.errors import UserError
+from minigpt.registry import declare
+
+declare("attention", default="causal", scope="block")
 
 
 class LayerState(Protocol):
@@ -25,33 +30,39 @@ class Attention(Part):
     """Built as ``cls(config, ctx)``. x: (B, T, d_model) -> (B, T, d_model); token t sees tokens up to t, itself
     included.
 
-    positions: the kinds of position encoding this attention honours (see Position.kind).
+    places: the places of a position encoding this attention honours (see Position.places). silent: it adds nothing to
+    the stream, so a layout builds no norm and no residual for it.
     """
 
-    positions: ClassVar[frozenset[str]] = frozenset()
+    places: ClassVar[frozenset[Place]] = frozenset()
+    silent: bool = False
 
-    def forward(self, x: Tensor, span: Span, state: Any = None) -> Tensor:
+    def forward(self, x: Tensor, call: Call, state: Any = None) -> Tensor:
         raise NotImplementedError
 
     def new_state(self, batch: int, capacity: int, device: torch.device, dtype: torch.dtype) -> Any:
         """An empty state for up to ``capacity`` tokens per row; None when nothing is remembered."""
         return None
 
-    def build_position(self, ctx: BuildContext) -> Any:
-        """The block's position encoding if it acts inside attention, else None; refuses a kind this attention
-        ignores."""
-        chosen = ctx.block.position
-        kind = registry.get("position", chosen.name).kind
-        if kind in ("embedding", "none"):
+    def build_position(self, ctx: BuildContext, width: int | None = None) -> Any:
+        """The block's position encoding if it acts inside attention, else None; refuses one this attention ignores.
+
+        width: of the queries and keys that are turned; None is head_dim.
+        """
+        chosen = ctx.block.spec("position")
+        inside = _inside(chosen.name)
+        if not inside:
             return None
-        if kind not in self.positions:
-            fitting = [n for n in registry.names("position") if _kind(n) in self.positions | {"embedding", "none"}]
+        if not inside <= self.places:
+            fitting = [name for name in registry.names("position") if _inside(name) <= self.places]
             raise UserError(
-                f"attention={self.name} does not support position={chosen.name} (kind: {kind}). "
+                f"attention={self.name} does not support position={chosen.name}, which acts on "
+                f"{' and '.join(sorted(inside - self.places))}. "
                 f"Choose position={'|'.join(fitting)}, or attention=causal"
             )
-        return ctx.build("position")
+        return ctx.build("position", inside, ctx.head_dim if width is None else width)
 
 
-def _kind(position: str) -> str:
-    return registry.get("position", position).kind
+def _inside(position: str) -> frozenset[Place]:
+    """Where an encoding acts within attention."""
+    return registry.get("position", position).places - {"embedding"}

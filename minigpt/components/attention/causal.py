@@ -10,7 +10,8 @@ from torch import Tensor
 
 from minigpt.components.attention.base import Attention
 from minigpt.components.attention.kv_cache import KVCache
-from minigpt.components.base import BuildContext, Span
+from minigpt.components.base import BuildContext
+from minigpt.components.call import Call, Span
 from minigpt.cost import Cost, Matmul, Work
 from minigpt.errors import UserError
 from minigpt.registry import register
@@ -33,7 +34,7 @@ class CausalAttention(Attention):
     """
 
     uses = frozenset({"softmax", "linear", "position"})
-    positions = frozenset({"rotary", "bias"})
+    places = frozenset({"rotary", "score"})
 
     @options
     class Config:
@@ -59,10 +60,10 @@ class CausalAttention(Attention):
             )
         self.window, self.softcap = config.window, config.softcap
         self.dropout = ctx.dropout if config.dropout is None else config.dropout
-        self.q = ctx.linear(ctx.d_model, self.n_head * self.head_dim)
-        self.k = ctx.linear(ctx.d_model, self.n_kv_head * self.head_dim)
-        self.v = ctx.linear(ctx.d_model, self.n_kv_head * self.head_dim)
-        self.o = ctx.linear(self.n_head * self.head_dim, ctx.d_model, role="residual_out")
+        self.q = ctx.linear(ctx.d_model, self.n_head * self.head_dim, site="q")
+        self.k = ctx.linear(ctx.d_model, self.n_kv_head * self.head_dim, site="k")
+        self.v = ctx.linear(ctx.d_model, self.n_kv_head * self.head_dim, site="v")
+        self.o = ctx.linear(self.n_head * self.head_dim, ctx.d_model, site="o", role="residual_out")
         self.q_norm, self.k_norm = self._build_qk_norm(config, ctx)
         self.softmax = ctx.build("softmax")
         self.position = self.build_position(ctx)
@@ -70,25 +71,35 @@ class CausalAttention(Attention):
     def _build_qk_norm(self, config: Config, ctx: BuildContext):
         if not config.qk_norm:
             return None, None
-        if ctx.block.norm.name == "identity":
+        if ctx.block.spec("norm", "qk").name == "identity":
             raise UserError("attention.qk_norm: does nothing with norm=identity. Choose another norm, or qk_norm=false")
-        return ctx.norm(self.head_dim), ctx.norm(self.head_dim)
+        return ctx.norm(self.head_dim, site="qk"), ctx.norm(self.head_dim, site="qk")
 
     def new_state(self, batch: int, capacity: int, device: torch.device, dtype: torch.dtype) -> KVCache:
         capacity = capacity if self.window is None else min(capacity, self.window)
         return KVCache(batch, self.n_kv_head, capacity, (self.head_dim, self.head_dim), device, dtype)
 
-    def forward(self, x: Tensor, span: Span, state: KVCache | None = None) -> Tensor:
-        q, k, v = self._heads(self.q(x)), self._heads(self.k(x)), self._heads(self.v(x))  # (B, heads, T, d)
-        if self.q_norm is not None and self.k_norm is not None:
+    def forward(self, x: Tensor, call: Call, state: KVCache | None = None) -> Tensor:
+        q, k, v = self.project(x, call)
+        k, v, key_index = (k, v, None) if state is None else state.extend(k, v, call.span)  # (B, n_kv_head, S, d)
+        return self.mix(q, k, v, call, key_index)
+
+    def project(self, x: Tensor, call: Call) -> tuple[Tensor, Tensor, Tensor]:
+        """x: (B, T, C) -> queries, keys and values of this call's tokens, normed and turned: (B, heads, T, d) each."""
+        q, k, v = self._heads(self.q(x)), self._heads(self.k(x)), self._heads(self.v(x))
+        if self.q_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
-        if self.position is not None and self.position.kind == "rotary":
-            q, k = self.position.rotate(q, span), self.position.rotate(k, span)
-        key_index = None
-        if state is not None:
-            k, v, key_index = state.extend(k, v, span)  # (B, n_kv_head, S, d)
+        if self.position is not None and "rotary" in self.position.serves:
+            q, k = self.position.rotate(q, call, "query"), self.position.rotate(k, call, "key")
+        return q, k, v
+
+    def mix(self, q: Tensor, k: Tensor, v: Tensor, call: Call, key_index: Tensor | None) -> Tensor:
+        """What the queries find among all keys, through the output map: (B, T, C).
+
+        key_index: (S,) index of each key, None when the keys are this call's tokens.
+        """
         attend = self.attend_fused if self.softmax.fused and self.softcap is None else self.attend_explicitly
-        y = attend(q, k.to(q.dtype), v.to(q.dtype), span, key_index)
+        y = attend(q, k.to(q.dtype), v.to(q.dtype), call.span, key_index)
         return self.o(y.transpose(1, 2).flatten(2))  # (B, T, H d) -> (B, T, C)
 
     def attend_fused(self, q: Tensor, k: Tensor, v: Tensor, span: Span, key_index: Tensor | None) -> Tensor:
@@ -112,27 +123,36 @@ class CausalAttention(Attention):
         if self.softcap is not None:
             scores = self.softcap * torch.tanh(scores / self.softcap)
         index = span.index if key_index is None else key_index
-        if self.position is not None and self.position.kind == "bias":
-            scores = scores + self.position.bias(span.index, index)
+        if self.biased:
+            scores = scores + self._bias(q, span, index)
         scores = scores.masked_fill(~span.visible(index, self.window), -math.inf)
         weights = F.dropout(self.softmax(scores), self.dropout, self.training)
         return weights.to(v.dtype) @ v  # (B, H, T, d)
 
+    @property
+    def biased(self) -> bool:
+        """Whether the position encoding adds to the scores."""
+        return self.position is not None and "score" in self.position.serves
+
+    def _bias(self, q: Tensor, span: Span, key_index: Tensor) -> Tensor:
+        """(H, T, S) or (B, H, T, S)."""
+        return self.position.score_bias(q, span.positions, span.positions_at(key_index))
+
     def _mask(self, q: Tensor, k: Tensor, span: Span, key_index: Tensor | None) -> tuple[Tensor | None, bool]:
         """What SDPA needs: (mask, is_causal), never both. No mask is built where causality alone, or nothing, hides a
         key."""
-        keys, biased = k.shape[2], self.position is not None and self.position.kind == "bias"
+        keys = k.shape[2]
         windowed = self.window is not None and self.window < keys
-        if span.padding is None and not biased and not windowed:
+        if span.padding is None and not self.biased and not windowed:
             if span.length == keys:
                 return None, True
             if span.length == 1:
                 return None, False
         index = span.index if key_index is None else key_index
         visible = span.visible(index, self.window)
-        if not biased:
+        if not self.biased:
             return visible, False
-        return self.position.bias(span.index, index).to(q.dtype).masked_fill(~visible, -math.inf), False
+        return self._bias(q, span, index).to(q.dtype).masked_fill(~visible, -math.inf), False
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # (B, T, heads d) -> (B, heads, T, d)
@@ -159,13 +179,13 @@ class CausalAttention(Attention):
             Matmul(work.tokens, keys, width, heads, useful, weight_format=None, right_bits=cached),  # weights v
         )
         parts = {name: getattr(self, name).cost(work) for name in ("q", "k", "v", "o")}
-        if self.q_norm is not None and self.k_norm is not None:
-            for name, n in (("q_norm", self.n_head), ("k_norm", self.n_kv_head)):
-                rows = work.all_tokens * n
+        for name, heads_normed in (("q_norm", self.n_head), ("k_norm", self.n_kv_head)):
+            rows = work.all_tokens * heads_normed
+            if getattr(self, name) is not None:
                 parts[name] = getattr(self, name).cost(work.over(rows, rows * width))
         if self.position is not None:
-            turned = work.over(work.all_tokens * (self.n_head + self.n_kv_head), 0)
-            parts["position"] = self.position.cost(turned if self.position.kind == "rotary" else scores)
+            turned = work.all_tokens * (self.n_head + self.n_kv_head)
+            parts["position"] = self.position.cost(work.over(turned, scores.elements))
         parts["softmax"] = self.softmax.cost(scores)
         kept = work.context if self.window is None else min(work.context, self.window)
         state = work.batch * kv_width * work.cache_bits

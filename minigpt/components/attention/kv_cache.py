@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from minigpt.components.base import Span
+from minigpt.components.call import Span
 
 
 class KVCache:

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from minigpt.components.attention.base import Attention
-from minigpt.components.base import BuildContext, Span, full_precision
+from minigpt.components.base import BuildContext, full_precision
+from minigpt.components.call import Call
 from minigpt.cost import Cost, Matmul, Work
 from minigpt.registry import register
 from minigpt.schema import PositiveInt, options
@@ -44,7 +45,7 @@ class LinearAttention(Attention):
     """
 
     uses = frozenset({"linear", "position"})
-    positions = frozenset({"rotary"})
+    places = frozenset({"rotary"})
 
     @options
     class Config:
@@ -54,33 +55,33 @@ class LinearAttention(Attention):
         super().__init__()
         self.n_head, self.head_dim, self.chunk = ctx.n_head, ctx.head_dim, config.chunk
         inner = ctx.n_head * ctx.head_dim
-        self.q = ctx.linear(ctx.d_model, inner)
-        self.k = ctx.linear(ctx.d_model, inner)
-        self.v = ctx.linear(ctx.d_model, inner)
-        self.o = ctx.linear(inner, ctx.d_model, role="residual_out")
+        self.q = ctx.linear(ctx.d_model, inner, site="q")
+        self.k = ctx.linear(ctx.d_model, inner, site="k")
+        self.v = ctx.linear(ctx.d_model, inner, site="v")
+        self.o = ctx.linear(inner, ctx.d_model, site="o", role="residual_out")
         self.position = self.build_position(ctx)
 
     def new_state(self, batch: int, capacity: int, device: torch.device, dtype: torch.dtype) -> LinearState:
         return LinearState(batch, self.n_head, self.head_dim, device)
 
-    def forward(self, x: Tensor, span: Span, state: LinearState | None = None) -> Tensor:
+    def forward(self, x: Tensor, call: Call, state: LinearState | None = None) -> Tensor:
         q, k, v = (_widened(self._heads(linear(x))) for linear in (self.q, self.k, self.v))
         with full_precision(x.device):
-            y = self._attend(q, k, v, span, state)
+            y = self._attend(q, k, v, call, state)
         return self.o(y.to(x.dtype).transpose(1, 2).flatten(2))
 
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor, span: Span, state: LinearState | None) -> Tensor:
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, call: Call, state: LinearState | None) -> Tensor:
         """(B, H, T, d) each, at least fp32 -> (B, H, T, d)."""
         q, k = F.elu(q) + 1, F.elu(k) + 1  # positive
-        if span.real is not None:
-            k = k * span.real[:, None, :, None]
+        if call.span.real is not None:
+            k = k * call.span.real[:, None, :, None]
         seen = k.cumsum(dim=2)  # (B, H, T, d): z_t
         if state is not None:
             seen = seen + state.k
             state.k = seen[:, :, -1:]
         normaliser = (q * seen).sum(dim=-1, keepdim=True).clamp_min(1e-6)  # (B, H, T, 1)
         if self.position is not None:
-            q, k = self.position.rotate(q, span), self.position.rotate(k, span)
+            q, k = self.position.rotate(q, call, "query"), self.position.rotate(k, call, "key")
         return self._numerator(q, k, v, state) / normaliser
 
     def _numerator(self, q: Tensor, k: Tensor, v: Tensor, state: LinearState | None) -> Tensor:

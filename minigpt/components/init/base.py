@@ -1,23 +1,29 @@
-"""The init axis: how matrices start, by role."""
+"""The init axis: how matrices start."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from minigpt.components.base import Role
+from minigpt.components.initialiser import Slot
+from minigpt.registry import declare
+
+declare("init", default="gpt2", scope="model")
 
 
 class InitPolicy:
-    """Built as ``cls(config)``. Gains, biases and scalars start where their component says; matrices start here."""
+    """Built as ``cls(config)``. Gains, biases and scalars start where their component says; matrices start here.
 
-    def std(self, role: Role, fan_in: int, n_layer: int) -> float:
-        """Standard deviation of a matrix of this role; 0 starts it at zero."""
+    A policy decides by the :class:`Slot`: role, fan-in, fan-out, layer, name.
+    """
+
+    def std(self, slot: Slot) -> float:
+        """Standard deviation of a matrix; 0 starts it at zero."""
         raise NotImplementedError
 
-    def fill(self, values: Tensor, role: Role, fan_in: int, n_layer: int, generator: torch.Generator) -> None:
+    def fill(self, values: Tensor, slot: Slot, generator: torch.Generator) -> None:
         """Draw ``values`` in place."""
-        std = self.std(role, fan_in, n_layer)
+        std = self.std(slot)
         if std == 0:
             values.zero_()
         else:

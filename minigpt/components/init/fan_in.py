@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from minigpt.components.base import Role
 from minigpt.components.init.base import InitPolicy
+from minigpt.components.initialiser import Slot
 from minigpt.registry import register
 from minigpt.schema import PositiveFloat, options
 
@@ -22,7 +22,7 @@ class FanInInit(InitPolicy):
     def __init__(self, config: Config):
         self.config = config
 
-    def std(self, role: Role, fan_in: int, n_layer: int) -> float:
-        if role in ("embedding", "position"):
+    def std(self, slot: Slot) -> float:
+        if slot.role in ("embedding", "position"):
             return self.config.embedding_std
-        return self.config.gain / math.sqrt(fan_in)
+        return self.config.gain / math.sqrt(slot.fan_in)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from minigpt.components.base import Role
 from minigpt.components.init.base import InitPolicy
+from minigpt.components.initialiser import Slot
 from minigpt.registry import register
 from minigpt.schema import PositiveFloat, options
 
@@ -24,5 +24,5 @@ class GPT2Init(InitPolicy):
     def __init__(self, config: Config):
         self.base = config.std
 
-    def std(self, role: Role, fan_in: int, n_layer: int) -> float:
-        return self.base / math.sqrt(2 * n_layer) if role == "residual_out" else self.base
+    def std(self, slot: Slot) -> float:
+        return self.base / math.sqrt(2 * slot.n_layer) if slot.role == "residual_out" else self.base

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from minigpt.components.base import Role
 from minigpt.components.init.base import InitPolicy
+from minigpt.components.initialiser import Slot
 from minigpt.registry import register
 from minigpt.schema import PositiveFloat, options
 
@@ -22,5 +22,5 @@ class ZeroOutInit(InitPolicy):
     def __init__(self, config: Config):
         self.base = config.std
 
-    def std(self, role: Role, fan_in: int, n_layer: int) -> float:
-        return 0.0 if role in ("residual_out", "head") else self.base
+    def std(self, slot: Slot) -> float:
+        return 0.0 if slot.role in ("residual_out", "head") else self.base

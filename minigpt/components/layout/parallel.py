@@ -6,10 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
-from minigpt.components.base import Span
+from minigpt.components.call import Call
 from minigpt.components.layout.base import Layout
 from minigpt.registry import register
-from minigpt.schema import options
 
 
 @register("layout", "parallel")
@@ -19,13 +18,12 @@ class Parallel(Layout):
     Wang & Komatsuzaki 2021 (GPT-J); Black et al. 2022 (GPT-NeoX), arXiv:2204.06745, with a norm of its own for each.
     """
 
-    @options
-    class Config:
-        pass
-
-    def forward(self, x: Tensor, span: Span, state: Any = None) -> Tensor:
-        attended = self.dropout(self.attention(self.attention_norm(x), span, state))
-        joined = self.attention_residual(x, attended)
-        if self.mlp_norm is None or self.mlp_residual is None:
-            return joined
-        return self.mlp_residual(joined, self.dropout(self.mlp(self.mlp_norm(x))))
+    def forward(self, stream: Tensor, call: Call, state: Any = None) -> Tensor:
+        joined = stream
+        if not self.attention.silent:
+            x = self.attention_norm(self.attention_residual.read(stream))  # (B, T, d_model)
+            joined = self.attention_residual.write(joined, self.dropout(self.attention(x, call, state)))
+        if not self.mlp.silent:
+            x = self.mlp_norm(self.mlp_residual.read(stream))
+            joined = self.mlp_residual.write(joined, self.dropout(self.mlp(x, call)))
+        return joined

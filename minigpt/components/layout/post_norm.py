@@ -6,10 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
-from minigpt.components.base import Span
+from minigpt.components.call import Call
 from minigpt.components.layout.base import Layout
 from minigpt.registry import register
-from minigpt.schema import options
 
 
 @register("layout", "post_norm")
@@ -21,12 +20,11 @@ class PostNorm(Layout):
 
     final_norm = False
 
-    @options
-    class Config:
-        pass
-
-    def forward(self, x: Tensor, span: Span, state: Any = None) -> Tensor:
-        x = self.attention_norm(self.attention_residual(x, self.dropout(self.attention(x, span, state))))
-        if self.mlp_norm is None or self.mlp_residual is None:
-            return x
-        return self.mlp_norm(self.mlp_residual(x, self.dropout(self.mlp(x))))
+    def forward(self, stream: Tensor, call: Call, state: Any = None) -> Tensor:
+        if not self.attention.silent:
+            update = self.dropout(self.attention(self.attention_residual.read(stream), call, state))
+            stream = self.attention_norm(self.attention_residual.write(stream, update))
+        if not self.mlp.silent:
+            update = self.dropout(self.mlp(self.mlp_residual.read(stream), call))
+            stream = self.mlp_norm(self.mlp_residual.write(stream, update))
+        return stream

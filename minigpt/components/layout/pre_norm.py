@@ -6,10 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
-from minigpt.components.base import Span
+from minigpt.components.call import Call
 from minigpt.components.layout.base import Layout
 from minigpt.registry import register
-from minigpt.schema import options
 
 
 @register("layout", "pre_norm")
@@ -19,12 +18,11 @@ class PreNorm(Layout):
     The stream is never normalised, so its gradient reaches every block; a final norm follows the last one.
     """
 
-    @options
-    class Config:
-        pass
-
-    def forward(self, x: Tensor, span: Span, state: Any = None) -> Tensor:
-        x = self.attention_residual(x, self.dropout(self.attention(self.attention_norm(x), span, state)))
-        if self.mlp_norm is None or self.mlp_residual is None:
-            return x
-        return self.mlp_residual(x, self.dropout(self.mlp(self.mlp_norm(x))))
+    def forward(self, stream: Tensor, call: Call, state: Any = None) -> Tensor:
+        if not self.attention.silent:
+            x = self.attention_norm(self.attention_residual.read(stream))  # (B, T, d_model)
+            stream = self.attention_residual.write(stream, self.dropout(self.attention(x, call, state)))
+        if not self.mlp.silent:
+            x = self.mlp_norm(self.mlp_residual.read(stream))
+            stream = self.mlp_residual.write(stream, self.dropout(self.mlp(x, call)))
+        return stream

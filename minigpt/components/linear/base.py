@@ -3,42 +3,53 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minigpt.components.base import BuildContext, Initialiser, Part, Role
+from minigpt.components.base import BuildContext, Part
+from minigpt.components.initialiser import Initialiser, Role
 from minigpt.cost import Cost, Matmul, Work
+from minigpt.registry import declare
+
+declare("linear", default="linear", scope="block")
 
 
-class LinearMap(Part):
-    """y = x W^T + b with a weight that a subclass may transform first. Built as ``cls(config, ctx, in, out, role)``.
+class LinearMap(Part, nn.Linear):
+    """y = x W^T + b with a weight that a subclass may transform first. Built as ``cls(config, ctx, in, out, role,
+    bias)``.
 
-    x: (..., in_features) -> (..., out_features). Learns weight: (out, in) and, with model.bias, bias: (out,).
+    x: (..., in_features) -> (..., out_features). Learns weight: (out, in) and, where asked for, bias: (out,).
+    It is a ``torch.nn.Linear``, so that what rewrites those (parallel plans, quantisers, adapters) finds it.
     weight_format: the format in which the hardware holds the weight, see :class:`minigpt.cost.Matmul`.
     """
 
     weight_format = "native"
 
-    def __init__(self, config: object, ctx: BuildContext, in_features: int, out_features: int, role: Role):
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(out_features, in_features))
-        self.bias = nn.Parameter(torch.empty(out_features)) if ctx.bias else None
+    def __init__(self, config: Any, ctx: BuildContext, in_features: int, out_features: int, role: Role, bias: bool):
+        nn.Linear.__init__(self, in_features, out_features, bias=bias)
         self.role = role
 
+    def reset_parameters(self) -> None:
+        """Nothing: first values come from :meth:`init_parameters`."""
+
     def init_parameters(self, init: Initialiser) -> None:
-        init.matrix(self.weight, self.role, fan_in=self.weight.shape[1])
+        init.matrix(self.weight, self.role, fan_in=self.in_features, fan_out=self.out_features)
         if self.bias is not None:
             init.constant(self.bias, 0.0, "bias")
 
+    def effective_weight(self) -> Tensor:
+        """(out, in): the weight of the product, differentiable; what absorbs this map into another asks it."""
+        return self.weight
+
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight, self.bias)
+        return F.linear(x, self.effective_weight(), self.bias)
 
     def cost(self, work: Work) -> Cost:
         """One product of the rows that ``work`` was given, or of every token."""
         rows = self.rows_of(work)
-        n_out, n_in = self.weight.shape
+        n_in, n_out = self.in_features, self.out_features
         reads = Counter({self.weight_format: n_in * n_out})
         ops = {}
         if self.bias is not None:

@@ -6,10 +6,10 @@ import dataclasses
 from typing import Annotated
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from minigpt.components.base import BuildContext, Role
+from minigpt.components.base import BuildContext
+from minigpt.components.initialiser import Role
 from minigpt.components.linear.base import LinearMap
 from minigpt.cost import Cost, Work
 from minigpt.registry import register
@@ -31,14 +31,17 @@ class TernaryLinear(LinearMap):
     class Config:
         activation_bits: Annotated[int, Range(ge=2, le=16)] | None = 8
 
-    def __init__(self, config: Config, ctx: BuildContext, in_features: int, out_features: int, role: Role):
-        super().__init__(config, ctx, in_features, out_features, role)
+    def __init__(self, config: Config, ctx: BuildContext, in_features: int, out_features: int, role: Role, bias: bool):
+        super().__init__(config, ctx, in_features, out_features, role, bias)
         self.activation_bits = config.activation_bits
+
+    def effective_weight(self) -> Tensor:
+        return straight_through(self.weight, ternary(self.weight))
 
     def forward(self, x: Tensor) -> Tensor:
         if self.activation_bits is not None:
             x = straight_through(x, quantise_per_token(x, self.activation_bits))
-        return F.linear(x, straight_through(self.weight, ternary(self.weight)), self.bias)
+        return super().forward(x)
 
     def cost(self, work: Work) -> Cost:
         cost = super().cost(work)

@@ -5,6 +5,10 @@ from __future__ import annotations
 from torch import Tensor
 
 from minigpt.components.base import Part
+from minigpt.components.call import Call
+from minigpt.registry import declare
+
+declare("mlp", default="glu", scope="block")
 
 
 class FeedForward(Part):
@@ -15,5 +19,5 @@ class FeedForward(Part):
 
     silent: bool = False
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, call: Call) -> Tensor:
         raise NotImplementedError

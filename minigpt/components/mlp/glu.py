@@ -7,6 +7,7 @@ import math
 from torch import Tensor
 
 from minigpt.components.base import BuildContext
+from minigpt.components.call import Call
 from minigpt.components.mlp.base import FeedForward
 from minigpt.cost import Cost, Work
 from minigpt.registry import register
@@ -33,12 +34,12 @@ class GLU(FeedForward):
         super().__init__()
         wanted = config.expansion * ctx.d_model
         self.hidden = config.hidden or math.ceil(wanted / config.multiple_of - 1e-9) * config.multiple_of
-        self.gate = ctx.linear(ctx.d_model, self.hidden)
-        self.up = ctx.linear(ctx.d_model, self.hidden)
-        self.activation = ctx.build("activation")
-        self.down = ctx.linear(self.hidden, ctx.d_model, role="residual_out")
+        self.gate = ctx.linear(ctx.d_model, self.hidden, site="gate")
+        self.up = ctx.linear(ctx.d_model, self.hidden, site="up")
+        self.activation = ctx.activation(self.hidden, site="mlp")
+        self.down = ctx.linear(self.hidden, ctx.d_model, site="down", role="residual_out")
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, call: Call) -> Tensor:
         return self.down(self.activation(self.gate(x)) * self.up(x))  # (B, T, hidden) -> (B, T, d_model)
 
     def cost(self, work: Work) -> Cost:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from minigpt.components.base import BuildContext
+from minigpt.components.call import Call
 from minigpt.components.mlp.base import FeedForward
 from minigpt.cost import Cost, Work
 from minigpt.registry import register
@@ -26,7 +27,7 @@ class IdentityMLP(FeedForward):
         super().__init__()
         self.silent = config.output == "zero"
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, call: Call) -> Tensor:
         return torch.zeros_like(x) if self.silent else x
 
     def cost(self, work: Work) -> Cost:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from minigpt.components.base import BuildContext
+from minigpt.components.call import Call
 from minigpt.components.mlp.base import FeedForward
 from minigpt.cost import Cost, Work
 from minigpt.registry import register
@@ -28,11 +29,11 @@ class MLP(FeedForward):
     def __init__(self, config: Config, ctx: BuildContext):
         super().__init__()
         self.hidden = config.hidden or max(1, round(config.expansion * ctx.d_model))
-        self.up = ctx.linear(ctx.d_model, self.hidden)
-        self.activation = ctx.build("activation")
-        self.down = ctx.linear(self.hidden, ctx.d_model, role="residual_out")
+        self.up = ctx.linear(ctx.d_model, self.hidden, site="up")
+        self.activation = ctx.activation(self.hidden, site="mlp")
+        self.down = ctx.linear(self.hidden, ctx.d_model, site="down", role="residual_out")
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, call: Call) -> Tensor:
         return self.down(self.activation(self.up(x)))  # (B, T, d_model) -> (B, T, hidden) -> (B, T, d_model)
 
     def cost(self, work: Work) -> Cost:

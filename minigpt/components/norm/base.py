@@ -5,6 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from minigpt.components.base import Part
+from minigpt.registry import declare
+
+declare("norm", default="rmsnorm", scope="block")
 
 
 class Norm(Part):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from minigpt.components.base import BuildContext, Initialiser
+from minigpt.components.base import BuildContext
+from minigpt.components.initialiser import Initialiser
 from minigpt.components.norm.base import Norm
 from minigpt.cost import Cost, Work
 from minigpt.registry import register

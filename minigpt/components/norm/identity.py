@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from minigpt.components.base import BuildContext
 from minigpt.components.norm.base import Norm
 from minigpt.cost import Cost, Work
 from minigpt.registry import register
-from minigpt.schema import options
 
 
 @register("norm", "identity")
@@ -17,11 +18,7 @@ class IdentityNorm(Norm):
 
     reductions = 0
 
-    @options
-    class Config:
-        pass
-
-    def __init__(self, config: Config, ctx: BuildContext, width: int):
+    def __init__(self, config: Any, ctx: BuildContext, width: int):
         super().__init__()
 
     def forward(self, x: Tensor) -> Tensor:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from minigpt.components.base import BuildContext
-from minigpt.components.position.base import Position
+from minigpt.components.position.base import Place, Position
 from minigpt.cost import Cost, Work
 from minigpt.registry import register
-from minigpt.schema import options
 
 
 @register("position", "alibi")
@@ -22,23 +22,19 @@ class Alibi(Position):
     of the power above, as in the paper's code.
     """
 
-    kind = "bias"
+    places = frozenset({"score"})
     slopes: Tensor
 
-    @options
-    class Config:
-        pass
-
-    def __init__(self, config: Config, ctx: BuildContext):
-        super().__init__()
+    def __init__(self, config: Any, ctx: BuildContext, serves: frozenset[Place], width: int):
+        super().__init__(config, ctx, serves, width)
         self.register_buffer("slopes", torch.empty(ctx.n_head), persistent=False)
 
     def init_buffers(self) -> None:
         self.slopes.copy_(torch.tensor(alibi_slopes(self.slopes.numel())))
 
-    def bias(self, query_index: Tensor, key_index: Tensor) -> Tensor:
-        distance = (query_index[:, None] - key_index).clamp_min(0)  # (T, S); the future is masked anyway
-        return -self.slopes[:, None, None] * distance
+    def score_bias(self, q: Tensor, query_position: Tensor, key_position: Tensor) -> Tensor:
+        distance = query_position[..., :, None] - key_position[..., None, :]  # (T, S) or (B, T, S)
+        return -self.slopes[:, None, None] * distance.clamp_min(0)[..., None, :, :]  # the future is masked anyway
 
     def cost(self, work: Work) -> Cost:
         """``work.elements``: scores. One multiply and one add each, and the distance."""

@@ -2,30 +2,52 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
-from minigpt.components.base import Part, Span
+from minigpt.components.base import BuildContext, Part
+from minigpt.components.call import Call
+from minigpt.cost import Cost, Work
+from minigpt.registry import declare
+
+declare("position", default="rope", scope="block")
+
+
+Place = Literal["embedding", "rotary", "score"]
 
 
 class Position(Part):
-    """Built as ``cls(config, ctx)``. A variant works at one place, and implements that one method.
+    """Built as ``cls(config, ctx, serves, width)``, once for the embedding and once in every attention.
 
-    kind: ``embedding`` adds to the token embedding, once per model; ``rotary`` turns queries and keys and ``bias`` adds
-    to the scores, in every attention that supports it; ``none`` does nothing.
+    places: where the encoding acts, each a method: ``embedding`` adds to the token embedding, ``rotary`` turns queries
+    and keys, ``score`` adds to the scores. An encoding may act at several. serves: the places this instance is for; it
+    owns only the parameters they use. width: of what it turns or adds to.
     """
 
-    kind: ClassVar[Literal["embedding", "rotary", "bias", "none"]]
+    places: ClassVar[frozenset[Place]]
 
-    def embed(self, span: Span) -> Tensor:
-        """(T, d_model), or (B, T, d_model) when rows are padded: what is added to the token embedding."""
+    def __init__(self, config: Any, ctx: BuildContext, serves: frozenset[Place], width: int):
+        super().__init__()
+        self.serves, self.width = serves, width
+
+    def embed(self, call: Call) -> Tensor:
+        """(T, width), or (B, T, width) when rows are padded: what is added to the token embedding."""
         raise NotImplementedError
 
-    def rotate(self, x: Tensor, span: Span) -> Tensor:
-        """x: (B, H, T, head_dim), queries or keys -> the same, turned by position."""
+    def rotate(self, x: Tensor, call: Call, which: Literal["query", "key"]) -> Tensor:
+        """x: (B, H, T, width), queries or keys of this call's tokens -> the same, turned by position."""
         raise NotImplementedError
 
-    def bias(self, query_index: Tensor, key_index: Tensor) -> Tensor:
-        """query_index: (T,), key_index: (S,) -> (H, T, S), added to the scores."""
+    def score_bias(self, q: Tensor, query_position: Tensor, key_position: Tensor) -> Tensor:
+        """(H, T, S) or (B, H, T, S), added to the scores.
+
+        q: (B, H, T, d), the queries. query_position: (T,), key_position: (S,); (B, T) and (B, S) when rows are padded.
+        What lies in the future, or is padding, is masked afterwards.
+        """
+        raise NotImplementedError
+
+    def cost(self, work: Work) -> Cost:
+        """Of all places served, in one call. ``work.rows``: heads of queries and keys turned, over all tokens;
+        ``work.elements``: scores."""
         raise NotImplementedError

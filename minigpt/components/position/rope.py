@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
-from minigpt.components.base import BuildContext, Span
-from minigpt.components.position.base import Position
+from minigpt.components.base import BuildContext
+from minigpt.components.call import Call
+from minigpt.components.position.base import Place, Position
 from minigpt.cost import Cost, Work
 from minigpt.errors import UserError
 from minigpt.registry import register
@@ -19,11 +20,11 @@ from minigpt.schema import PositiveFloat, Range, options
 class RotaryPosition(Position):
     """Turn each pair (x_i, x_{i + r/2}) of a head by the angle t theta^(-2i/r).  Su et al. 2021, arXiv:2104.09864.
 
-    Scores then depend on the distance of two tokens alone. r = fraction * head_dim dimensions are turned (the first
+    Scores then depend on the distance of two tokens alone. r = fraction * width dimensions are turned (the first
     ones), the rest pass. Tables of sine and cosine are kept in fp32 for block_size positions.
     """
 
-    kind = "rotary"
+    places = frozenset({"rotary"})
     cos: Tensor
     sin: Tensor
 
@@ -32,13 +33,13 @@ class RotaryPosition(Position):
         theta: PositiveFloat = 10000.0
         fraction: Annotated[float, Range(gt=0, le=1)] = 1.0
 
-    def __init__(self, config: Config, ctx: BuildContext):
-        super().__init__()
-        self.turned = int(ctx.head_dim * config.fraction) // 2 * 2
+    def __init__(self, config: Config, ctx: BuildContext, serves: frozenset[Place], width: int):
+        super().__init__(config, ctx, serves, width)
+        self.turned = int(width * config.fraction) // 2 * 2
         if self.turned == 0:
             raise UserError(
-                f"position: rope cannot turn a pair of dimensions with head_dim={ctx.head_dim} and "
-                f"fraction={config.fraction}. Take a larger fraction or head_dim, or position=nope"
+                f"position: rope cannot turn a pair of the {width} dimensions of a head with "
+                f"position.fraction={config.fraction}. Take a larger fraction or head_dim, or position=nope"
             )
         self.theta = config.theta
         self.register_buffer("cos", torch.empty(ctx.block_size, self.turned // 2), persistent=False)
@@ -51,7 +52,8 @@ class RotaryPosition(Position):
         self.cos.copy_(angle.cos())
         self.sin.copy_(angle.sin())
 
-    def rotate(self, x: Tensor, span: Span) -> Tensor:
+    def rotate(self, x: Tensor, call: Call, which: Literal["query", "key"]) -> Tensor:
+        span = call.span
         if span.padding is None:
             cos = self.cos[span.start : span.start + span.length]  # (T, r/2)
             sin = self.sin[span.start : span.start + span.length]

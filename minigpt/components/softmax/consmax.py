@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from minigpt.components.base import BuildContext, Initialiser
+from minigpt.components.base import BuildContext
+from minigpt.components.initialiser import Initialiser
 from minigpt.components.softmax.base import Softmax
 from minigpt.cost import Cost, Work
 from minigpt.registry import register

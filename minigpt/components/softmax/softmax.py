@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -9,7 +11,6 @@ from minigpt.components.base import BuildContext
 from minigpt.components.softmax.base import Softmax
 from minigpt.cost import Cost, Work
 from minigpt.registry import register
-from minigpt.schema import options
 
 
 @register("softmax", "softmax")
@@ -23,11 +24,7 @@ class ExactSoftmax(Softmax):
     normalised = True
     reductions = 2
 
-    @options
-    class Config:
-        pass
-
-    def __init__(self, config: Config, ctx: BuildContext):
+    def __init__(self, config: Any, ctx: BuildContext):
         super().__init__()
 
     def forward(self, scores: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from minigpt.components.base import Role
+from minigpt.components.initialiser import Role
 from minigpt.registry import register
 from minigpt.schema import NonNegativeFloat, PositiveFloat, Probability, options
 from minigpt.training.optimizers.base import Optimizer, decay_groups

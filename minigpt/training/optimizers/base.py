@@ -8,9 +8,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from minigpt.components.base import Role
+from minigpt.components.initialiser import Role
+from minigpt.registry import declare
 
-DECAYED: frozenset[Role] = frozenset({"weight", "residual_out", "embedding", "position", "head"})
+declare("optimizer", default="adamw", scope="run")
+
+
+DECAYED: frozenset[Role] = frozenset({"weight", "residual_out", "embedding", "position", "head", "conv", "router"})
 """Roles whose matrices decay: a gain, a bias or a scalar pulled to zero would change what it is for."""
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from minigpt.components.base import Role
+from minigpt.components.initialiser import Role
 from minigpt.device import multiplies_bf16
 from minigpt.registry import register
 from minigpt.schema import NonNegativeFloat, PositiveFloat, PositiveInt, Probability, options

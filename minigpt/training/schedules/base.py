@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from minigpt.registry import declare
+
+declare("schedule", default="cosine", scope="run")
+
 
 class Schedule:
     """Built as ``cls(config)``. A variant says how the rate goes after warm-up, in :meth:`after_warmup`.

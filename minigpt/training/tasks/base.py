@@ -10,6 +10,9 @@ from torch import Tensor
 from minigpt.data.batch import Batch, Tokens
 from minigpt.data.dataset import Dataset
 from minigpt.model import Output
+from minigpt.registry import declare
+
+declare("task", default="next_token", scope="run")
 
 
 class Learned(NamedTuple):

@@ -1,0 +1,147 @@
+"""Putting a model's layers together: what they share, hand on, and leave unused."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from torch import nn
+
+from minigpt import registry
+from minigpt.blocks import BlockSpec
+from minigpt.components.base import BuildContext, Part
+from minigpt.components.residual.base import Residual
+from minigpt.cost import Cost, without_params
+from minigpt.errors import UserError
+from minigpt.model.spec import ModelSpec
+
+
+def build_blocks(spec: ModelSpec, provided: frozenset[str]) -> tuple[list[Any], list[BuildContext]]:
+    """One block per layer, a shared one in several places, and what each was built with.
+
+    provided: names of tensors that parts before the first block hand on. Raises UserError when a part needs a tensor
+    that no earlier one provides, or layers share what they describe differently.
+    """
+    blocks: list[Any] = []
+    contexts: list[BuildContext] = []
+    whole = spec.share.owners("block", spec.n_layer)
+    parts = {axis: spec.share.owners(axis, spec.n_layer) for axis in ("attention", "mlp")}
+    for layer in range(spec.n_layer):
+        owner = whole[layer]
+        if owner != layer:
+            _refuse_different_blocks(spec, owner, layer)
+            blocks.append(blocks[owner])
+            contexts.append(contexts[owner])
+            continue
+        reuse = {axis: contexts[owners[layer]] for axis, owners in parts.items() if owners[layer] != layer}
+        context = dataclasses.replace(spec.context(layer), provided=provided, reuse=reuse)
+        blocks.append(context.build("layout"))
+        contexts.append(context)
+        provided = handed_on(blocks[-1], provided, f"layer {layer}")
+    return blocks, contexts
+
+
+def handed_on(module: nn.Module, provided: frozenset[str], where: str) -> frozenset[str]:
+    """What is provided after ``module``; raises UserError when it needs what is not there."""
+    parts = [part for part in module.modules() if isinstance(part, Part)]
+    after = provided.union(*(part.provides for part in parts))
+    for part in parts:
+        for name in sorted(part.needs - after):
+            raise UserError(
+                f"{where}: {part.axis}={part.name} needs '{name}', which nothing before it provides. "
+                f"Provided there: {', '.join(sorted(after)) or 'nothing'}. Put a part that provides it earlier"
+            )
+    return after
+
+
+def refuse_other_streams(blocks: Iterable[nn.Module], ends: Residual) -> None:
+    """Raise UserError when a block reads and writes another form of stream than the model opens and closes."""
+    for layer, block in enumerate(blocks):
+        for part in block.modules():
+            if isinstance(part, Residual) and part.stream != ends.stream:
+                raise UserError(
+                    f"layer {layer}: residual={part.name} works on {part.stream}, the model's residual={ends.name} on "
+                    f"{ends.stream}. All blocks share one form of stream; choose it for all: residual={part.name}"
+                )
+
+
+def refuse_ignored(spec: ModelSpec, contexts: list[BuildContext], outside: BuildContext) -> None:
+    """Raise UserError for a choice that no layer of the model uses: it would seem to have no effect.
+
+    The default of an axis may stand unused, so that ``attention=identity`` needs no further words.
+    """
+    for axis in registry.axes("block"):
+        honoured = [b.spec(axis) for b, c in zip(spec.blocks, contexts, strict=True) if _honours(c, axis, outside)]
+        for block, context in zip(spec.blocks, contexts, strict=True):
+            chosen, default = block.spec(axis), registry.default(axis)
+            if _honours(context, axis, outside) or chosen in honoured or chosen == default:
+                continue
+            raise UserError(
+                f"{axis}={chosen} would be ignored: attention={block.spec('attention')}, mlp={block.spec('mlp')} and "
+                f"layout={block.spec('layout')} use no {axis}. Leave {axis}={default}, or choose another "
+                f"{'mlp' if axis == 'activation' else 'attention'}"
+            )
+    _refuse_ignored_sites([*spec.blocks, spec.default], [*contexts, outside])
+
+
+def _honours(context: BuildContext, axis: str, outside: BuildContext) -> bool:
+    """Whether a layer makes use of its choice on an axis."""
+    if axis != "position":
+        return axis in context.used
+    chosen = context.block.spec(axis)
+    places = registry.get(axis, chosen.name).places
+    embedded = chosen == outside.block.spec(axis) and axis in outside.used
+    if not places:  # what is embedded reaches every layer
+        return axis not in outside.used or embedded
+    return ("embedding" not in places or embedded) and (not places - {"embedding"} or axis in context.used)
+
+
+def _refuse_ignored_sites(blocks: list[BlockSpec], contexts: list[BuildContext]) -> None:
+    asked: dict[str, set[str]] = {}
+    honoured = set()
+    for block, context in zip(blocks, contexts, strict=True):
+        for axis, site in context.asked:
+            if site is not None:
+                asked.setdefault(axis, set()).add(site)
+                honoured.add((axis, site, str(block.sites.get(axis, {}).get(site))))
+    for block in blocks:
+        for axis, sites in block.sites.items():
+            for site, chosen in sites.items():
+                if (axis, site, str(chosen)) not in honoured:
+                    raise UserError(
+                        f"sites.{axis}.{site}: no part of this model asks for {axis} '{site}', so {chosen} would be "
+                        f"ignored\n  sites of {axis} here: {', '.join(sorted(asked.get(axis, ()))) or 'none'}"
+                    )
+
+
+def _refuse_different_blocks(spec: ModelSpec, owner: int, layer: int) -> None:
+    here, there = (dataclasses.replace(spec.blocks[index], label="") for index in (layer, owner))
+    if here != there:
+        raise UserError(
+            f"share.block: layers {owner} and {layer} share one block, but the pattern describes two: "
+            f"'{spec.blocks[owner].label}' and '{spec.blocks[layer].label}'. Give them the same, or share no blocks"
+        )
+
+
+def counted_once(cost: Cost, module: nn.Module) -> Cost:
+    """The same cost, the parameters of a module that stands in several places counted where it stands first."""
+    return _counted_once(cost, module, set())
+
+
+def _counted_once(cost: Cost, module: nn.Module, seen: set[int]) -> Cost:
+    if id(module) in seen:
+        return without_params(cost)
+    seen.add(id(module))
+    children = dict(_submodules(module, cost.parts))
+    parts = {n: _counted_once(p, children[n], seen) if n in children else p for n, p in cost.parts.items()}
+    return dataclasses.replace(cost, parts=parts)
+
+
+def _submodules(module: nn.Module, names: Iterable[str]) -> Iterator[tuple[str, nn.Module]]:
+    for name in names:
+        inner: Any = module
+        for attribute in name.split("."):
+            inner = getattr(inner, attribute, None)
+        if isinstance(inner, nn.Module):
+            yield name, inner
