@@ -88,7 +88,9 @@ def configure(data_folder) -> Callable[..., TrainConfig]:
     """configure(model={...}, softmax="consmax", ...) -> a checked configuration of one tiny layer."""
 
     def configure(**changes: Any) -> TrainConfig:
-        content: dict[str, Any] = {axis: registry.axis_named(axis).default for axis in registry.axes("run")}
+        content: dict[str, Any] = {
+            axis: registry.axis_named(axis).default for axis in registry.axes() if registry.axis_named(axis).default
+        }
         content["data"] = {"name": "words", "folder": str(data_folder), "val_tokens": 200}
         content["model"] = {"d_model": 16, "n_head": 2, "n_layer": 1, "block_size": 8}
         content["training"] = {"max_steps": 3, "batch_size": 2}

@@ -50,7 +50,11 @@ def configure(data_folder, tmp_path) -> Callable[..., TrainConfig]:
     """configure(model={...}, training={...}, ...) -> a checked run of 2 layers and 20 steps in tmp_path/out/run."""
 
     def configure(**changes: Any) -> TrainConfig:
-        content: dict[str, Any] = {axis: {"name": registry.axis_named(axis).default} for axis in registry.axes("run")}
+        content: dict[str, Any] = {
+            axis: {"name": registry.axis_named(axis).default}
+            for axis in registry.axes()
+            if registry.axis_named(axis).default
+        }
         content |= {
             "data": {"name": "words", "folder": str(data_folder), "val_tokens": 1000},
             "model": {"d_model": 32, "n_head": 4, "n_layer": 2, "block_size": 16},
