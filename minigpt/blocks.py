@@ -11,16 +11,15 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from minigpt import registry, schema
-from minigpt.errors import UserError, unknown
+from minigpt import presets, registry, schema
+from minigpt.errors import UserError, shown, unknown
 from minigpt.registry import Parts, Spec
-from minigpt.schema import PositiveInt, options, unknown_key
+from minigpt.schema import Limit, Name, PositiveInt, Range, UnknownKeyError, check, options
+
+LayerCount = Annotated[int, Range(ge=1), Limit(4096)]
+"""How many layers a model may have: a list of them is built before anything else."""
 
 Order = Literal["none", "run", "cycle", "mirror"]
-
-
-def _of(sites: Mapping[str, Mapping[str, Spec]], axis: str) -> Mapping[str, Spec]:
-    return sites.get(axis, {})
 
 
 class Sites:
@@ -42,20 +41,24 @@ class BlockSpec:
 
     def spec(self, axis: str, site: str | None = None) -> Spec:
         """What is chosen on an axis, for a named place of it."""
-        sites = _of(self.sites, axis)
-        return self.parts[axis] if site is None or site not in sites else sites[site]
+        here = site is not None and axis in self.sites and site in self.sites[axis]
+        return self.sites[axis][site] if here else self.parts[axis]  # type: ignore[index]
 
     def varied(self, label: str, given: Mapping[str, Any], path: str) -> BlockSpec:
         """The block that differs from this one in what ``given`` says: axes, and ``sites``."""
-        parts, known = dict(self.parts), [*self.parts, "sites"]
-        for axis, node in given.items():
+        if not isinstance(given, Mapping):
+            raise UserError(f"{path}: expected axes and their choices, such as {{mlp: ...}}, got '{shown(given)}'")
+        known = [*self.parts, "sites"]
+        for axis in given:
             if axis not in known:
-                raise unknown_key(f"{path}.{axis}", axis, known)
+                raise UnknownKeyError(f"{path}.{axis}", str(axis), known)
+        parts = dict(self.parts)
+        for axis, node in given.items():
             if axis != "sites":
                 parts[axis] = vary(axis, self.parts[axis], node, f"{path}.{axis}")
-        here = resolve_sites(parts, given.get("sites", {}), f"{path}.sites")
-        sites = {axis: {**_of(self.sites, axis), **_of(here, axis)} for axis in {**self.sites, **here}}
-        return BlockSpec(label=label, parts=parts, sites=sites)
+        here = resolve_sites(parts, given["sites"], f"{path}.sites") if "sites" in given else {}
+        both = {axis: {**self.sites[axis], **here[axis]} for axis in here if axis in self.sites}
+        return BlockSpec(label=label, parts=parts, sites={**self.sites, **here, **both})
 
 
 @options
@@ -96,16 +99,19 @@ class ShareSpec:
 def resolve_sites(parts: Mapping[str, Spec], given: Any, path: str) -> dict[str, dict[str, Spec]]:
     """axis -> site -> Spec. A site of the same name as the block's part starts from the part's options."""
     if not isinstance(given, Mapping):
-        raise UserError(f"{path}: expected axes with their sites, such as {{linear: {{down: ternary}}}}, got '{given}'")
+        raise UserError(
+            f"{path}: expected axes with their sites, such as {{linear: {{down: ternary}}}}, got '{shown(given)}'"
+        )
     sites: dict[str, dict[str, Spec]] = {}
     for axis, places in given.items():
         if axis not in registry.axes("block"):
             raise unknown(f"{path}.{axis}", axis, "there is no axis of blocks named", registry.axes("block"))
         if not isinstance(places, Mapping):
-            raise UserError(f"{path}.{axis}: expected sites, such as {{down: ...}}, got '{places}'")
-        base = parts.get(axis)
-        sites[axis] = {str(site): vary(axis, base, node, f"{path}.{axis}.{site}") for site, node in places.items()}
-    return {axis: places for axis, places in sites.items() if places}
+            raise UserError(f"{path}.{axis}: expected sites, such as {{down: ...}}, got '{shown(places)}'")
+        if places:
+            base = parts.get(axis)
+            sites[axis] = {str(site): vary(axis, base, node, f"{path}.{axis}.{site}") for site, node in places.items()}
+    return sites
 
 
 def vary(axis: str, base: Spec | None, node: Any, path: str) -> Spec:
@@ -117,7 +123,7 @@ def vary(axis: str, base: Spec | None, node: Any, path: str) -> Spec:
         inherited = schema.plain(base.options) if node["name"] == base.name else {}
         node = inherited | node
     if not isinstance(node, Mapping | Spec):
-        raise UserError(f"{path}: expected a name or a group of options, got '{node}'")
+        raise UserError(f"{path}: expected a name or a group of options, got '{shown(node)}'")
     return registry.spec(axis, node, path)
 
 
@@ -125,36 +131,47 @@ def resolve_blocks(
     default: BlockSpec,
     blocks: Mapping[str, Mapping[str, Any]],
     pattern: tuple[str, ...],
-    layers: Mapping[str, str],
+    layers: Mapping[str, str | Mapping[str, Any]],
     n_layer: int,
     *,
     repeat: bool,
 ) -> tuple[BlockSpec, ...]:
     """Spell out one BlockSpec per layer.
 
-    The pattern must divide ``n_layer``, or ``repeat`` must say that its last round may be cut short. Raises UserError
-    for a name that no block has, a block nothing uses, a layer that does not exist.
+    layers: layer -> a block's name, or what differs there from the block of the pattern. The pattern must divide
+    ``n_layer``, or ``repeat`` must say that its last round may be cut short. Raises UserError for a name that no block
+    has, a block nothing uses, a layer that does not exist.
     """
     if "default" in blocks:
         raise UserError("blocks.default: the top-level component keys are the default block; choose another name")
-    named = {"default": default} | {n: default.varied(n, given, f"blocks.{n}") for n, given in blocks.items()}
-    for place, label in [(f"pattern[{i}]", p) for i, p in enumerate(pattern)] + [
-        (f"layers.{k}", v) for k, v in layers.items()
-    ]:
-        if label not in named:
-            raise unknown(place, label, "there is no block named", named)
-    pattern = pattern or ("default",)
-    if n_layer % len(pattern) and not repeat:
+    named = {"default": default}
+    for label, given in blocks.items():
+        named[check(Name, label, f"blocks.{shown(label)}")] = default.varied(label, given, f"blocks.{label}")
+    laid = [_block_named(label, named, f"pattern[{place}]") for place, label in enumerate(pattern)] or [default]
+    if n_layer % len(laid) and not repeat:
         raise UserError(
-            f"pattern: its {len(pattern)} blocks do not divide model.n_layer={n_layer}. "
+            f"pattern: its {len(laid)} blocks do not divide model.n_layer={n_layer}. "
             f"Change n_layer, or set repeat_pattern=true to cut its last round short"
         )
-    labels = [pattern[i % len(pattern)] for i in range(n_layer)]
-    for key, label in layers.items():
-        if not key.isdigit() or int(key) >= n_layer:
-            raise UserError(f"layers.{key}: there is no such layer; layers are 0 to {n_layer - 1}")
-        labels[int(key)] = label
-    unused = sorted(set(blocks) - set(labels))
+    resolved = [laid[layer % len(laid)] for layer in range(n_layer)]
+    for key, said in layers.items():
+        if not key.isdecimal() or len(key) > 4 or int(key) >= n_layer:
+            raise UserError(f"layers.{shown(key)}: there is no such layer; layers are 0 to {n_layer - 1}")
+        layer, path = int(key), f"layers.{int(key)}"
+        own = None if isinstance(said, str) else resolved[layer].varied(f"layer {layer}", said, path)
+        resolved[layer] = own or _block_named(said, named, path)
+    unused = sorted(set(blocks) - set(pattern) - {said for said in layers.values() if isinstance(said, str)})
     if unused:
         raise UserError(f"blocks.{unused[0]}: no layer uses this block. Name it in pattern or layers, or remove it")
-    return tuple(named[label] for label in labels)
+    return tuple(resolved)
+
+
+def _block_named(label: Any, named: Mapping[str, BlockSpec], path: str) -> BlockSpec:
+    if label in named:
+        return named[label]
+    error = unknown(path, label, "there is no block named", named)
+    axes = [axis for axis in registry.axes("block") if isinstance(label, str) and presets.is_word(axis, label)]
+    if not axes:
+        raise error
+    way_out = f"blocks={{{label}: {{{axes[0]}: {label}}}}}"
+    raise UserError(f"{error}\n  '{label}' is a choice of {', '.join(axes)}: make a block of it with {way_out}")

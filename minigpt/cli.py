@@ -14,12 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from minigpt import config, registry, schema
+from minigpt import config, presets, registry, schema
 from minigpt.errors import UserError, unknown
 from minigpt.plugins import load_plugins
+from minigpt.presets import CONF
 
 T = TypeVar("T")
-CONF = Path(__file__).resolve().parent.parent / "conf"
 
 
 def entry(config_name: str, root: type[T]) -> Callable[[Callable[[T], Any]], Callable[[], None]]:
@@ -102,17 +102,23 @@ def chosen(cfg: Any, overrides: list[str]) -> Any:
 
 @functools.cache
 def store_components() -> None:
-    """Make every registered component, and the sweeper, selectable in Hydra: names and defaults as plain values."""
+    """Make every registered component, and the sweeper, selectable in Hydra: names and defaults as plain values.
+
+    ``axes`` is what conf/train.yaml takes from every axis when nothing is said.
+    """
     from hydra.core.config_store import ConfigStore
     from hydra.core.plugins import Plugins
 
     from minigpt.search.sweeper import StudySweeper
 
     store = ConfigStore.instance()
-    for axis in registry.axes():
+    order = presets.composition_order()
+    for axis in order:
         for name in registry.names(axis):
             defaults = schema.defaults(registry.entry(axis, name).config)
             store.store(group=axis, name=name, node={"name": name} | defaults, provider="minigpt")
+    chosen = [{axis: registry.default(axis).name} for axis in order]
+    store.store(name="axes", node={"defaults": chosen}, provider="minigpt")
     Plugins.instance().register(StudySweeper)
     target = f"{StudySweeper.__module__}.{StudySweeper.__qualname__}"
     store.store(group="hydra/sweeper", name="study", node={"_target_": target, "params": None}, provider="minigpt")
@@ -133,7 +139,7 @@ def with_own_checks(arguments: list[str]) -> list[str]:
 
     Hydra would refuse them with the advice to write ``+key=value``, and then take that. A choice of a group stays one.
     """
-    groups = {p.name for p in CONF.iterdir() if p.is_dir()} | set(registry.axes()) | {"explorations"}
+    groups = {p.name for p in CONF.iterdir() if p.is_dir()} | set(presets.composition_order()) | {"explorations"}
     forced = []
     for argument in arguments:
         key = argument.split("=", 1)[0].lstrip("+")

@@ -12,14 +12,18 @@ import json
 from collections.abc import Mapping
 from dataclasses import field
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from minigpt import registry, schema
-from minigpt.blocks import BlockSpec, ShareSpec, resolve_blocks, resolve_sites
+from minigpt import presets, registry, schema
+from minigpt.blocks import BlockSpec, LayerCount, ShareSpec, resolve_blocks, resolve_sites
 from minigpt.errors import UserError
 from minigpt.plugins import load_plugins
 from minigpt.registry import Component, Parts, Spec
 from minigpt.schema import (
+    Count,
+    FilePath,
+    Limit,
+    Name,
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
@@ -32,27 +36,29 @@ T = TypeVar("T")
 
 
 Seed = Annotated[int, Range(ge=0, lt=2**63)]  # what torch's generators take
+Width = Annotated[int, Range(ge=1), Limit(2**20)]
+Length = Annotated[int, Range(ge=1), Limit(2**28)]  # of a context or a vocabulary
 
 
 @options
 class DataConfig:
     """Which prepared dataset: ``folder/name``. val_tokens: validate on the first so many tokens (None: all of them)."""
 
-    name: str = "pydocs"
-    folder: str = "data"
-    val_tokens: PositiveInt | None = None
+    name: Name = "pydocs"
+    folder: FilePath = "data"
+    val_tokens: Count | None = None
 
 
 @options
 class ModelConfig:
     """The sizes all components share. head_dim: None is d_model / n_head. vocab_size: None is the dataset's."""
 
-    d_model: PositiveInt = 128
-    n_head: PositiveInt = 4
-    head_dim: PositiveInt | None = None
-    n_layer: PositiveInt = 4
-    block_size: PositiveInt = 128
-    vocab_size: PositiveInt | None = None
+    d_model: Width = 128
+    n_head: Width = 4
+    head_dim: Width | None = None
+    n_layer: LayerCount = 4
+    block_size: Length = 128
+    vocab_size: Length | None = None
     bias: bool = False  # of every linear map; norms have options of their own
     dropout: Probability = 0.0  # after the embedding, on attention weights and on every sub-layer's output
     tie_embeddings: bool = True
@@ -80,10 +86,10 @@ class TrainingConfig:
     cores).
     """
 
-    batch_size: PositiveInt = 16
-    gradient_accumulation: PositiveInt = 1
-    max_steps: PositiveInt | None = 400
-    max_tokens: PositiveInt | None = None
+    batch_size: Annotated[int, Range(ge=1), Limit(2**20)] = 16
+    gradient_accumulation: Annotated[int, Range(ge=1), Limit(2**20)] = 1
+    max_steps: Count | None = 400
+    max_tokens: Count | None = None
     max_seconds: PositiveFloat | None = None
     eval_interval: PositiveInt = 100
     log_interval: PositiveInt = 10
@@ -95,7 +101,7 @@ class TrainingConfig:
     patience: PositiveInt | None = None
     min_delta: NonNegativeFloat = 0.0
     diverged_above: PositiveFloat = 3.0
-    threads: PositiveInt | None = None
+    threads: Annotated[int, Range(ge=1), Limit(1024)] | None = None
 
     def __post_init__(self):
         if self.max_steps is None and self.max_tokens is None and self.max_seconds is None:
@@ -110,7 +116,7 @@ class LoggerConfig:
     """
 
     name: Literal["none", "tensorboard", "wandb"] = "none"
-    project: str = "minigpt"
+    project: Name = "minigpt"
     mode: Literal["offline", "online"] = "offline"
     init_timeout: PositiveFloat = 10.0
 
@@ -140,7 +146,7 @@ class TrainConfig:
     transforms: list[Annotated[Spec, Component("transform")]] = ()  # type: ignore[assignment]
     blocks: dict[str, dict[str, Any]] = field(default_factory=dict)
     pattern: list[str] = ()  # type: ignore[assignment]
-    layers: dict[str, str] = field(default_factory=dict)
+    layers: dict[str, str | dict[str, Any]] = field(default_factory=dict)
     repeat_pattern: bool = False
     optimizer: Annotated[Spec, Component("optimizer")]
     schedule: Annotated[Spec, Component("schedule")]
@@ -148,16 +154,49 @@ class TrainConfig:
     training: TrainingConfig = TrainingConfig()
     logger: LoggerConfig = LoggerConfig()
     seed: Seed = 0
-    device: str = "auto"
-    out: str = "out"
-    name: str | None = None
-    resume: str | None = None
-    init_from: str | None = None
-    study: str | None = None
-    workers: PositiveInt = 1
+    device: Name = "auto"
+    out: FilePath = "out"
+    name: Name | None = None
+    resume: FilePath | None = None
+    init_from: FilePath | None = None
+    study: Name | None = None
+    workers: Annotated[int, Range(ge=1), Limit(1024)] = 1
     skip_invalid: bool = False
     plugins: list[str] = ()  # type: ignore[assignment]
     explorations: None = None
+
+    foreign: ClassVar[Mapping[str, str]] = {
+        "batch": "training.batch_size",
+        "context_length": "model.block_size",
+        "dataset": "data",
+        "dim": "model.d_model",
+        "dtype": "training.precision",
+        "embed_dim": "model.d_model",
+        "epochs": "training.max_steps",
+        "eval_every": "training.eval_interval",
+        "grad_accum": "training.gradient_accumulation",
+        "grad_clip": "training.clip_norm",
+        "gradient_accumulation_steps": "training.gradient_accumulation",
+        "hidden_size": "model.d_model",
+        "learning_rate": "optimizer.lr",
+        "lr_scheduler": "schedule",
+        "max_iters": "training.max_steps",
+        "max_seq_len": "model.block_size",
+        "min_lr": "schedule.min_factor",
+        "n_ctx": "model.block_size",
+        "n_embd": "model.d_model",
+        "num_attention_heads": "model.n_head",
+        "num_heads": "model.n_head",
+        "num_hidden_layers": "model.n_layer",
+        "num_key_value_heads": "attention.n_kv_head",
+        "num_layers": "model.n_layer",
+        "seq_len": "model.block_size",
+        "total_steps": "training.max_steps",
+        "train_steps": "training.max_steps",
+        "warmup": "schedule.warmup_steps",
+        "warmup_iters": "schedule.warmup_steps",
+    }
+    """What others call our keys: where an unknown one is suggested from."""
 
     def __post_init__(self):
         self.resolved_blocks()
@@ -203,7 +242,7 @@ def check(cfg: Any, root: type[T]) -> T:
     content = to_plain(cfg)
     if content.get("plugins"):
         load_plugins(content["plugins"])
-    return schema.typed(root, content)
+    return schema.typed(root, presets.spell_out(content) if issubclass(root, TrainConfig) else content)
 
 
 RESUMABLE = (

@@ -5,62 +5,73 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-import traceback
+from collections.abc import Iterable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from minigpt.errors import UserError
+from minigpt.errors import UserError, shown
+from minigpt.source import cannot_import
 
 
 def load_plugins(modules: Any) -> None:
-    """Import plugins, each once. Raises UserError, naming the line at fault, for one that is not there or fails."""
-    if not isinstance(modules, list | tuple) or not all(isinstance(module, str) for module in modules):
-        raise UserError(
-            f"plugins: expected a list of modules or files, such as [my_norms] or [./my_norms.py], got '{modules}'"
-        )
-    for module in modules:
+    """Import plugins, each once: a module's name, or the path of a file that ends in .py.
+
+    Raises UserError, naming the line at fault, for one that is not there or fails.
+    """
+    if isinstance(modules, str):
+        raise UserError(f"plugins: expected a list, write plugins=[{shown(modules)}]")
+    named = list(modules) if isinstance(modules, Iterable) else [modules]
+    for module in named:
+        if not isinstance(module, str):
+            raise UserError(
+                f"plugins: expected modules or files, such as [my_norms] or [./my_norms.py], got '{shown(modules)}'"
+            )
         _load(module)
 
 
 def _load(module: str) -> None:
-    file = Path(module).resolve() if module.endswith(".py") else None
-    name = module if file is None else file.stem
-    loaded = sys.modules.get(name)
-    if loaded is not None:
-        if file is not None and Path(getattr(loaded, "__file__", None) or "").resolve() != file:
-            raise UserError(f"plugins: {module}: a module named '{name}' is loaded already. Give the file another name")
-        return
-    if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))
+    file = Path(module) if module.endswith(".py") and module.isprintable() else None
+    name = file.stem if file else module
     if not all(part.isidentifier() for part in name.split(".")):
         raise UserError(
-            f"plugins: '{module}' is no module's name. Give a name such as my_norms, or a file ./my_norms.py"
+            f"plugins: '{shown(module)}' is no module. Give a name such as my_norms, or a file such as ./my_norms.py, "
+            f"made of letters, digits and _"
         )
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
+    if name not in sys.modules:
+        _import_file(name, file) if file else _import_named(name)
+    elif file and not _is_of(sys.modules[name], file):
+        raise UserError(f"plugins: {module}: a module named '{name}' is loaded already. Give the file another name")
+
+
+def _import_named(name: str) -> None:
     try:
-        found = importlib.util.spec_from_file_location(name, file) if file else importlib.util.find_spec(name)
-    except (ModuleNotFoundError, ValueError):
+        found = importlib.util.find_spec(name)
+    except ModuleNotFoundError:
         found = None
-    if found is None or found.loader is None or (file is not None and not file.is_file()):
-        where = f"file '{module}'" if file else f"module '{module}' on the Python path or in {Path.cwd()}"
-        raise UserError(f"plugins: no {where}")
-    plugin = importlib.util.module_from_spec(found)
-    sys.modules[name] = plugin
+    except Exception as error:  # of the package it is in
+        raise cannot_import(f"plugins: {name}", error) from None
+    if found is None:
+        raise UserError(f"plugins: no module '{name}' on the Python path or in {Path.cwd()}")
     try:
-        found.loader.exec_module(plugin)
+        importlib.import_module(name)
+    except Exception as error:
+        raise cannot_import(f"plugins: {name}", error) from None
+
+
+def _import_file(name: str, file: Path) -> None:
+    spec = importlib.util.spec_from_file_location(name, file.resolve())
+    if spec is None or spec.loader is None or not file.is_file():
+        raise UserError(f"plugins: no file '{file}'. A path counts from {Path.cwd()}")
+    sys.modules[name] = plugin = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(plugin)
     except BaseException as error:
         del sys.modules[name]
-        raise _failed(module, error) from None
+        raise (cannot_import(f"plugins: {file}", error) if isinstance(error, Exception) else error) from None
 
 
-def _failed(module: str, error: BaseException) -> BaseException:
-    """A plugin's own mistake as a UserError that says where it is."""
-    if isinstance(error, UserError):
-        return UserError(f"plugins: {module}: {error}")
-    if isinstance(error, SyntaxError):
-        return UserError(f"plugins: {error.filename}:{error.lineno}: not Python: {error.msg}")
-    if not isinstance(error, Exception):
-        return error
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    first = (str(error).splitlines() or [""])[0]
-    where = f"{last.filename}:{last.lineno}"
-    return UserError(f"plugins: {module} cannot be imported: {type(error).__name__}: {first} ({where})")
+def _is_of(module: ModuleType, file: Path) -> bool:
+    return Path(getattr(module, "__file__", None) or "").resolve() == file.resolve()

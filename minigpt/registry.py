@@ -13,10 +13,12 @@ import dataclasses
 import functools
 import importlib
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from minigpt import schema, source
-from minigpt.errors import UserError, did_you_mean, unknown
+from minigpt.errors import UserError, shown, unknown
+from minigpt.schema import UnknownKeyError
 
 Scope = Literal["block", "model", "run", "list"]
 """Who chooses on an axis: every block; a model, once; a training run; or a list of any length."""
@@ -45,6 +47,12 @@ class Entry:
     doc: str
     config: Any  # the schema of its options, a dataclass
     aliases: tuple[str, ...] = ()
+    qualname: str = ""
+
+    @property
+    def place(self) -> str:
+        """Where the class stands."""
+        return f"{self.module}.{self.qualname}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +82,10 @@ class Component:
     def read(self, node: Any, path: str) -> Spec:
         return spec(self.axis, node, path)
 
+    def paths(self, field: str) -> list[str]:
+        """The field and every option that a component there may have."""
+        return [field, *(f"{field}.{option}" for option in options_of(self.axis))]
+
 
 class Parts:
     """Annotation of a config field that holds one component for every axis of a scope, each at a key of its own:
@@ -86,6 +98,10 @@ class Parts:
         """The keys it takes from the group it stands in."""
         return [axis for scope in self.scopes for axis in axes(scope)]
 
+    def paths(self, field: str) -> list[str]:
+        """Those keys and every option that a component there may have."""
+        return [path for axis in self.keys() for path in Component(axis).paths(axis)]
+
     def read(self, node: Mapping[str, Any], path: str) -> dict[str, Spec]:
         where = f"{path}." if path else ""
         return {k: spec(k, node[k], f"{where}{k}") if k in node else default(k) for k in self.keys()}
@@ -93,6 +109,7 @@ class Parts:
 
 _classes: dict[tuple[str, str], type] = {}
 _plugin_axes: dict[str, Axis] = {}
+_imported: dict[tuple[str, str], Entry] = {}
 _plugin_entries: dict[tuple[str, str], Entry] = {}
 
 
@@ -104,9 +121,12 @@ def declare(name: str, *, default: str | None, scope: Scope) -> Axis:
     own = _own_axes().get(name)
     if own is not None and (own.default, own.scope) == (default, scope):
         return own
-    if own is not None or _plugin_axes.get(name, Axis(name, default, scope, "")) != Axis(name, default, scope, ""):
+    if scope not in ("block", "model"):
+        raise UserError(f"axis '{name}': axes from outside are chosen by blocks or by the model: scope=block, model")
+    new = Axis(name, default, scope, "")
+    if own is not None or (name in _plugin_axes and _plugin_axes[name] != new):
         raise UserError(f"axis '{name}' is declared twice. Choose another name for the new one")
-    return _plugin_axes.setdefault(name, Axis(name, default, scope, ""))
+    return _plugin_axes.setdefault(name, new)
 
 
 def register(axis: str, name: str, *, aliases: Iterable[str] = ()):
@@ -123,10 +143,11 @@ def register(axis: str, name: str, *, aliases: Iterable[str] = ()):
         if not dataclasses.is_dataclass(config):
             raise UserError(f"{cls.__module__}.{cls.__qualname__}: its Config must be made with minigpt.schema.options")
         cls.axis, cls.name, cls.Config = axis, name, config  # type: ignore[attr-defined]
-        new = Entry(axis, name, cls.__module__, cls.__doc__ or "", config, tuple(aliases))
-        if not declared.package or not cls.__module__.startswith(f"{declared.package}."):
-            _refuse_taken(new)
+        new = Entry(axis, name, cls.__module__, cls.__doc__ or "", config, tuple(aliases), cls.__qualname__)
+        if not _is_own(declared, cls.__module__):
+            _refuse_taken(new, _entries(axis))
             _plugin_entries[(axis, name)] = new
+        _imported[(axis, name)] = new
         _classes[(axis, name)] = cls
         return cls
 
@@ -157,6 +178,11 @@ def names(axis: str) -> list[str]:
     return sorted(_entries(axis))
 
 
+def options_of(axis: str) -> list[str]:
+    """The options that any component of an axis has."""
+    return list(dict.fromkeys(f.name for e in _entries(axis).values() for f in dataclasses.fields(e.config)))
+
+
 def entry(axis: str, name: str, path: str = "") -> Entry:
     """What is known of ``axis=name``; raises UserError with the nearest name when there is none."""
     entries = _entries(axis)
@@ -166,6 +192,12 @@ def entry(axis: str, name: str, path: str = "") -> Entry:
         if name in each.aliases:
             return each
     raise unknown(path or axis, name, f"there is no {axis} named", entries)
+
+
+def has(axis: str, name: str) -> bool:
+    """Whether ``axis=name`` is registered, under this name or as an alias."""
+    entries = _entries(axis)
+    return name in entries or any(name in each.aliases for each in entries.values())
 
 
 def get(axis: str, name: str) -> Any:
@@ -205,7 +237,7 @@ def build(chosen: Spec, *args: Any) -> Any:
 @contextlib.contextmanager
 def forgotten_afterwards() -> Iterator[None]:
     """Context in which what is registered and declared outside the package is known, and no longer."""
-    tables: tuple[dict[Any, Any], ...] = (_classes, _plugin_axes, _plugin_entries)
+    tables: tuple[dict[Any, Any], ...] = (_classes, _imported, _plugin_axes, _plugin_entries)
     before = [dict(table) for table in tables]
     try:
         yield
@@ -215,24 +247,33 @@ def forgotten_afterwards() -> Iterator[None]:
             table.update(content)
 
 
-def _refuse_taken(new: Entry) -> None:
+def code_hash(axis: str, name: str) -> str:
+    """Hash of the code that makes ``axis=name`` what it is: its file, those of its bases and what they take from the
+    rooms of components. Comments, docstrings and blank lines do not matter. Imports nothing."""
+    found = entry(axis, name)
+    return source.code_hash(found.module, axis_named(axis).package)
+
+
+def _is_own(axis: Axis, module: str) -> bool:
+    """Whether a module belongs to the folder of an axis, so that its source tells what it registers."""
+    return bool(axis.package) and (module == axis.package or module.startswith(f"{axis.package}."))
+
+
+def _refuse_taken(new: Entry, entries: Mapping[str, Entry]) -> None:
+    """Raise UserError when another class has one of the names already."""
     for each in (new.name, *new.aliases):
-        for other in _entries(new.axis).values():
-            if each in (other.name, *other.aliases) and other.module != new.module:
+        for other in entries.values():
+            if each in (other.name, *other.aliases) and other.place != new.place:
                 raise UserError(
-                    f"{new.axis}={each}: is registered by {other.module} already, {new.module} cannot take the name. "
-                    f"Choose another name"
+                    f"{new.axis}={each}: {new.place} cannot take this name, {other.place} has it. Choose another one"
                 )
 
 
 def _unknown_option(found: Entry, key: str, path: str, known: list[str]) -> UserError:
     owners = [e.name for e in _entries(found.axis).values() if key in {f.name for f in dataclasses.fields(e.config)}]
-    near = did_you_mean(key, known)
-    elsewhere = f" It is an option of {', '.join(owners)}." if owners and not near else ""
-    return UserError(
-        f"{path}.{key}: '{found.name}' has no option '{key}'.{near}{elsewhere}\n"
-        f"  options of {found.name}: {', '.join(known) or 'none'}"
-    )
+    elsewhere = f". It is an option of {', '.join(owners)}" if owners else ""
+    what = f"'{found.name}' has no option '{shown(key)}'{elsewhere}"
+    return UnknownKeyError(f"{path}.{key}", key, known, what, f"options of {found.name}")
 
 
 def _all_axes() -> dict[str, Axis]:
@@ -258,31 +299,28 @@ def _entries(axis: str) -> dict[str, Entry]:
 @functools.cache
 def _index(axis: str) -> dict[str, Entry]:
     """What the files of an axis register, in its folder and one level below."""
-    package = _own_axes()[axis].package if axis in _own_axes() else ""
+    declared = axis_named(axis)
     found: dict[str, Entry] = {}
-    if not package:
+    if not declared.package:
         return found
-    folder = source.PACKAGE.joinpath(*package.split(".")[1:])
+    folder = source.PACKAGE.joinpath(*declared.package.split(".")[1:])
     for file in sorted([*folder.glob("*.py"), *folder.glob("*/*.py")]):
-        for each in _entries_of(file, axis):
-            if each.name in found:
-                raise ValueError(f"{axis}={each.name} is registered in {found[each.name].module} and {each.module}")
+        for each in _entries_of(file):
+            if each.axis != axis:
+                raise UserError(f"{file}: registers {each.axis}={each.name}, but lies in the folder of axis '{axis}'")
+            _refuse_taken(each, found)
             found[each.name] = each
     return found
 
 
-def _entries_of(file: Any, axis: str) -> list[Entry]:
+def _entries_of(file: Path) -> list[Entry]:
+    """What a file registers: as its source says, or, where that is not enough, by importing it."""
     module = source.module_of(file)
     seen = list(source.registered(file))
-    if any(each.config is None for each in seen):
+    if all(each.config is not None for each in seen):
+        return [Entry(e.axis, e.name, module, e.doc, e.config, e.aliases, e.qualname) for e in seen]
+    try:
         importlib.import_module(module)
-        classes = [c for (_, n), c in _classes.items() if c.__module__ == module and n == c.name]  # type: ignore[attr-defined]
-        return [_entry_of(cls) for cls in classes]
-    for each in seen:
-        if each.axis != axis:
-            raise ValueError(f"{module}: registers on axis '{each.axis}' but lies in the folder of '{axis}'")
-    return [Entry(axis, str(each.name), module, each.doc, each.config, each.aliases) for each in seen]
-
-
-def _entry_of(cls: Any) -> Entry:
-    return Entry(cls.axis, cls.name, cls.__module__, cls.__doc__ or "", cls.Config)
+    except Exception as error:
+        raise source.cannot_import(str(file), error) from None
+    return [each for each in _imported.values() if each.module == module]

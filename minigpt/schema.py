@@ -15,7 +15,7 @@ import typing
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar, Union, dataclass_transform
 
-from minigpt.errors import UserError, did_you_mean
+from minigpt.errors import UserError, closest, did_you_mean, shown
 
 T = TypeVar("T")
 
@@ -41,20 +41,95 @@ class Range:
     lt: float = math.inf
 
     def check(self, value: float, path: str) -> None:
-        if math.isnan(value) or not (self.ge <= value <= self.le and self.gt < value < self.lt):
-            raise UserError(f"{path}: {value} is out of range, expected {self}")
+        inside = self.ge <= value <= self.le and self.gt < value < self.lt
+        if value != value or not inside:
+            raise UserError(f"{path}: {shown(value)} is out of range, expected {self}")
 
     def __str__(self) -> str:
         bounds = ((">=", self.ge), (">", self.gt), ("<=", self.le), ("<", self.lt))
-        return " and ".join(f"{sign} {bound:g}" for sign, bound in bounds if math.isfinite(bound))
+        return " and ".join(f"{sign} {_digits(bound)}" for sign, bound in bounds if math.isfinite(bound))
 
 
-PositiveInt = Annotated[int, Range(ge=1)]
-NonNegativeInt = Annotated[int, Range(ge=0)]
+@dataclasses.dataclass(frozen=True)
+class Limit:
+    """A bound, for ``Annotated``, that no sensible number comes near: what a machine could not hold or would choke on.
+    It is not listed with an option, and told to who exceeds it."""
+
+    most: int
+
+    def check(self, value: float, path: str) -> None:
+        if value > self.most:
+            raise UserError(f"{path}: {shown(value)} is too large, at most {self.most}")
+
+    def __str__(self) -> str:
+        return ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """A text, for ``Annotated``, that stands in a path and on the screen: not empty, one line, nothing invisible.
+
+    longest: bytes it may have in a path.
+    """
+
+    longest: int
+
+    def check(self, value: str, path: str) -> None:
+        if not value or not value.isprintable():
+            raise UserError(f"{path}: '{shown(value)}': expected one line of letters, digits and signs")
+        if len(value.encode()) > self.longest or any(len(part.encode()) > _LONGEST_NAME for part in value.split("/")):
+            limit = min(self.longest, _LONGEST_NAME)
+            raise UserError(f"{path}: '{shown(value, 40)}' is too long, a name has at most {limit} bytes")
+
+    def __str__(self) -> str:
+        return "of one line"
+
+
+_LONGEST_NAME = 200  # file systems take 255 bytes, and what is written beside a name adds to it
+
+Name = Annotated[str, Line(_LONGEST_NAME)]
+FilePath = Annotated[str, Line(1000)]
+PositiveInt = Annotated[
+    int, Range(ge=1), Limit(2**31 - 1)
+]  # of things a machine has: two of them multiply within 64 bits
+NonNegativeInt = Annotated[int, Range(ge=0), Limit(2**31 - 1)]
+Count = Annotated[int, Range(ge=1)]  # of steps or tokens
 PositiveFloat = Annotated[float, Range(gt=0)]
 NonNegativeFloat = Annotated[float, Range(ge=0)]
 Probability = Annotated[float, Range(ge=0, lt=1)]  # of dropping something: 1 would drop everything
 Fraction = Annotated[float, Range(ge=0, le=1)]
+
+_LARGEST_INT = 2**63 - 1
+
+
+class UnknownKeyError(UserError):
+    """A key that no schema knows. place: its whole path. near: what of ``known`` it resembles, as a question."""
+
+    def __init__(self, place: str, key: str, known: typing.Iterable[str], what: str = "", listing: str = "keys here"):
+        known = list(known)
+        self.place, self.key, self.near = place, key, did_you_mean(key, known)
+        self._what = what or f"unknown key '{shown(key)}'"
+        self._listing = f"{listing}: {', '.join(known) or 'none'}"
+        super().__init__(self._text(self.near))
+
+    def among(self, paths: typing.Iterable[str], foreign: Mapping[str, str]) -> UnknownKeyError:
+        """The same error, asking for the key of that name elsewhere. foreign: names that others use -> paths."""
+        by_name: dict[str, list[str]] = {}
+        for path in paths:
+            by_name.setdefault(path.rpartition(".")[2], []).append(path)
+        last = self.key.rpartition(".")[2]
+        found = [p for p in by_name[last] if "." in p or not self.near] if last in by_name else []
+        if not found and last in foreign:
+            found = [foreign[last]]
+        if not found and not self.near:
+            found = by_name[nearest] if (nearest := closest(last, by_name)) else []
+        if found:
+            self.near = f" Did you mean {' or '.join(repr(p) for p in found[:3])}?"
+            self.args = (self._text(self.near),)
+        return self
+
+    def _text(self, near: str) -> str:
+        return f"{shown(self.place)}: {self._what}.{near}\n  {self._listing}"
 
 
 def typed(schema: type[T], node: Any, path: str = "") -> T:
@@ -62,24 +137,49 @@ def typed(schema: type[T], node: Any, path: str = "") -> T:
 
     schema: a class made with :func:`options`. node: a mapping. path: where the node stands, for messages.
     Raises UserError for a key the schema does not have, a missing key without default, a wrong type, a value out of
-    range. A schema with an axis of its own rules checks them in ``__post_init__`` and raises UserError there.
+    range. A schema with an axis of its own rules checks them in ``__post_init__`` and raises UserError there. One with
+    a ``foreign`` table (names that others use -> paths) suggests from it.
     """
+    if path:
+        return _typed(schema, node, path)
+    try:
+        return _typed(schema, node, path)
+    except UnknownKeyError as error:
+        raise error.among(paths(schema), getattr(schema, "foreign", {})) from None
+
+
+def check(hint: Any, value: Any, path: str) -> Any:
+    """Read one value as an annotation such as ``PositiveInt`` says."""
+    return _value(hint, value, path)
+
+
+def paths(schema: Any, before: str = "") -> list[str]:
+    """Every key of ``schema``, dotted, those of groups and of components' options included."""
+    found = []
+    for name, hint in _hints(schema).items():
+        if name not in {f.name for f in dataclasses.fields(schema)}:
+            continue
+        marks = [m for m in getattr(hint, "__metadata__", ()) if hasattr(m, "paths")]
+        found += [f"{before}{key}" for mark in marks for key in mark.paths(name)] if marks else [f"{before}{name}"]
+        found += paths(hint, f"{before}{name}.") if dataclasses.is_dataclass(hint) else []
+    return found
+
+
+def _typed(schema: type[T], node: Any, path: str) -> T:
     if not isinstance(node, Mapping):
         raise UserError(f"{path or 'config'}: expected a group of keys, got {_show(node)}")
     fields = {f.name: f for f in dataclasses.fields(schema)}  # type: ignore[arg-type]
-    collected = {name: list(mark.keys()) for name, mark in _collectors(typing.cast(type, schema)).items()}
+    collectors, hints = _collectors(typing.cast(type, schema)), _hints(typing.cast(type, schema))
+    collected = {name: list(mark.keys()) for name, mark in collectors.items()}
     known = [key for name in fields for key in collected.get(name, [name])]
     for key in node:
         if key not in known:
-            raise unknown_key(f"{path}.{key}" if path else str(key), str(key), known)
-    hints = _hints(typing.cast(type, schema))
+            raise UnknownKeyError(f"{path}.{key}" if path else str(key), str(key), known)
     values = {}
     for name, field in fields.items():
         where = f"{path}.{name}" if path else name
         if name in collected:
-            values[name] = _collectors(typing.cast(type, schema))[name].read(
-                {k: node[k] for k in collected[name] if k in node}, path
-            )
+            values[name] = collectors[name].read({k: node[k] for k in collected[name] if k in node}, path)
         elif name in node:
             values[name] = _value(hints[name], node[name], where)
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
@@ -88,21 +188,15 @@ def typed(schema: type[T], node: Any, path: str = "") -> T:
 
 
 @functools.cache
-def _hints(schema: type) -> dict[str, Any]:
+def _hints(schema: Any) -> dict[str, Any]:
     return typing.get_type_hints(schema, include_extras=True)
 
 
 @functools.cache
-def _collectors(schema: type) -> dict[str, Any]:
+def _collectors(schema: Any) -> dict[str, Any]:
     """Field -> the mark that says which keys of the group it collects."""
     marks = {name: getattr(hint, "__metadata__", ()) for name, hint in _hints(schema).items()}
     return {name: mark for name, given in marks.items() for mark in given if hasattr(mark, "keys")}
-
-
-def unknown_key(path: str, key: str, known: typing.Iterable[str]) -> UserError:
-    """The error for a key no schema knows."""
-    known = list(known)
-    return UserError(f"{path}: unknown key '{key}'.{did_you_mean(key, known)}\n  keys here: {', '.join(known)}")
 
 
 def plain(value: Any) -> Any:
@@ -112,16 +206,11 @@ def plain(value: Any) -> Any:
     if hasattr(value, "to_plain"):
         return value.to_plain()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        collected = _collectors(type(value))
-        return {
-            key: content
-            for f in dataclasses.fields(value)
-            for key, content in (
-                plain(getattr(value, f.name)).items()
-                if f.name in collected
-                else [(f.name, plain(getattr(value, f.name)))]
-            )
-        }
+        content: dict[str, Any] = {}
+        for field in dataclasses.fields(value):
+            each = plain(getattr(value, field.name))
+            content |= each if field.name in _collectors(type(value)) else {field.name: each}
+        return content
     if isinstance(value, Mapping):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -169,7 +258,7 @@ def _annotated(hint: Any, value: Any, path: str) -> Any:
     readers = [m for m in marks if hasattr(m, "read")]
     result = readers[0].read(value, path) if readers else _value(base, value, path)
     for mark in marks:
-        if isinstance(mark, Range):
+        if isinstance(mark, Range | Limit | Line):
             mark.check(result, path)
     return result
 
@@ -199,14 +288,34 @@ def _literal(choices: tuple[Any, ...], value: Any, path: str) -> Any:
 
 def _scalar(kind: type, value: Any, path: str) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        value = _as_float(value, path)
     if kind is int and isinstance(value, float) and value.is_integer():
-        return int(value)
+        value = int(value)
     if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
+        _refuse_unholdable(value, path)
         return value
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
     raise UserError(f"{path}: expected {words.get(kind, kind.__name__)}, got {_show(value)}")
 
 
+def _as_float(value: int, path: str) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        raise UserError(f"{path}: {shown(value, 24)} is more than a number holds") from None
+
+
+def _refuse_unholdable(value: Any, path: str) -> None:
+    """Raise UserError for what no machine's number or file name holds."""
+    if isinstance(value, int) and abs(value) > _LARGEST_INT:
+        raise UserError(f"{path}: {shown(value, 24)} is more than 64 bits hold")
+    if isinstance(value, str) and any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value):
+        raise UserError(f"{path}: '{shown(value)}' holds what is no text")
+
+
+def _digits(bound: float) -> str:
+    return str(bound) if isinstance(bound, int) else f"{bound:g}"
+
+
 def _show(value: Any) -> str:
-    return "nothing (null)" if value is None else f"'{value}' ({type(value).__name__})"
+    return "nothing (null)" if value is None else f"'{shown(value)}' ({type(value).__name__})"

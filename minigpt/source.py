@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
+import hashlib
+import io
+import sys
+import tokenize
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from minigpt import schema
-from minigpt.errors import UserError
+from minigpt.errors import UserError, shown
 
 PACKAGE = Path(__file__).parent
 
@@ -18,11 +24,12 @@ PACKAGE = Path(__file__).parent
 class Found:
     """A registered class as its source shows it. config: the schema of its options; None where only importing tells."""
 
-    axis: str | None
-    name: str | None
+    axis: str
+    name: str
     aliases: tuple[str, ...]
     doc: str
     config: type | None
+    qualname: str
 
 
 def module_of(file: Path) -> str:
@@ -34,9 +41,20 @@ def module_of(file: Path) -> str:
 def parsed(file: Path) -> ast.Module:
     """The syntax tree of a file; raises UserError naming the line where it is not Python."""
     try:
-        return ast.parse(file.read_text(encoding="utf-8"), str(file))
-    except SyntaxError as error:
-        raise UserError(f"{file}:{error.lineno}: not Python: {error.msg}") from None
+        return ast.parse(file.read_bytes(), str(file))
+    except (SyntaxError, ValueError) as error:  # ValueError: bytes that are no source at all
+        raise cannot_import(str(file), error) from None
+
+
+def cannot_import(place: str, error: Exception) -> UserError:
+    """What is wrong with a file, in a line that says where."""
+    if isinstance(error, UserError):
+        return UserError(f"{place}: {error}")
+    if isinstance(error, SyntaxError):
+        return UserError(f"{place}: {error.filename}:{error.lineno}: not Python: {shown(error.msg)}")
+    frames = traceback.extract_tb(error.__traceback__)
+    at = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    return UserError(f"{place}: cannot be imported: {type(error).__name__}: {shown(error)}{at}")
 
 
 def declarations(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -71,11 +89,12 @@ def _called(call: ast.Call) -> str:
 def _found(node: ast.ClassDef, decorator: ast.Call, origins: dict[str, str]) -> Found:
     doc = ast.get_docstring(node) or ""
     try:
-        keywords = {k.arg: ast.literal_eval(k.value) for k in decorator.keywords}
-        axis, name = (ast.literal_eval(argument) for argument in decorator.args)
-    except ValueError:  # computed: importing tells
-        return Found(None, None, (), doc, None)
-    return Found(axis, name, tuple(keywords.pop("aliases", ())), doc, _config(node, origins))
+        keywords = {str(k.arg): ast.literal_eval(k.value) for k in decorator.keywords}
+        places = dict(zip(("axis", "name"), map(ast.literal_eval, decorator.args), strict=False)) | keywords
+        axis, name, aliases = places["axis"], places["name"], keywords.pop("aliases", ())
+    except (ValueError, KeyError):  # computed: importing tells
+        return Found("", "", (), doc, None, node.name)
+    return Found(axis, name, tuple(aliases), doc, _config(node, origins), node.name)
 
 
 def _config(node: ast.ClassDef, origins: dict[str, str]) -> type | None:
@@ -88,7 +107,7 @@ def _config(node: ast.ClassDef, origins: dict[str, str]) -> type | None:
             scope = dict(vars(schema)) | {"__name__": "minigpt.schema"}
             try:
                 exec(compile(ast.Module([child], []), node.name, "exec"), scope)
-            except (NameError, AttributeError):
+            except Exception:  # it needs more than its own words; importing tells what, or what is wrong
                 return None
             return scope["Config"]
     plain = all(
@@ -96,3 +115,66 @@ def _config(node: ast.ClassDef, origins: dict[str, str]) -> type | None:
         for base in node.bases
     )
     return schema.NoOptions if plain else None
+
+
+def code_hash(module: str, package: str = "") -> str:
+    """Hash of the code of a module and of what it imports from its own side: the rooms of components, its own axis'
+    ``package``, or, outside this package, the modules it belongs together with."""
+    seen: dict[str, str] = {}
+    waiting = [module]
+    while waiting:
+        each = waiting.pop()
+        file = _file_of(each)
+        if each not in seen and file is not None:
+            state = file.stat()
+            seen[each], imported = _code_in(file, each, (state.st_mtime_ns, state.st_size))
+            waiting += [name for name in imported if _belongs(name, module, package)]
+    return hashlib.sha256("\n".join(f"{each}\n{seen[each]}" for each in sorted(seen)).encode()).hexdigest()
+
+
+@functools.cache
+def _code_in(file: Path, module: str, state: tuple[int, int]) -> tuple[str, tuple[str, ...]]:
+    """Hash of a file's code, and what it imports. state: its time and size, so that a changed file is read again."""
+    return hashlib.sha256(_code_of(file).encode()).hexdigest(), tuple(_imports(file, module))
+
+
+def _belongs(name: str, module: str, package: str) -> bool:
+    own = [f"{PACKAGE.name}.components", package]
+    if not module.startswith(f"{PACKAGE.name}."):
+        own.append(module.split(".")[0])
+    return any(room and f"{name}.".startswith(f"{room}.") for room in own)
+
+
+def _file_of(module: str) -> Path | None:
+    """The file of a module of this package, or of one that is loaded; None where there is none to read."""
+    if module.split(".")[0] == PACKAGE.name:
+        place = PACKAGE.joinpath(*module.split(".")[1:])
+        return next((f for f in (place.with_suffix(".py"), place / "__init__.py") if f.is_file()), None)
+    file = getattr(sys.modules[module], "__file__", None) if module in sys.modules else None
+    return Path(file) if file and file.endswith(".py") else None
+
+
+def _imports(file: Path, module: str) -> Iterator[str]:
+    """Names of modules a file imports; of ``from a import b`` both ``a`` and ``a.b``, which may be one."""
+    for node in ast.walk(parsed(file)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            up = node.level - (file.stem == "__init__")
+            above = module.split(".")[: -up or None] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            yield from (base, *(f"{base}.{alias.name}" for alias in node.names))
+
+
+def _code_of(file: Path) -> str:
+    """A file without comments, docstrings and blank lines: the same under every version of Python."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    for token in tokenize.generate_tokens(io.StringIO("\n".join(lines) + "\n").readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row - 1] = lines[row - 1][:column]
+    for node in ast.walk(parsed(file)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False):
+            doc = node.body[0]
+            lines[doc.lineno - 1 : doc.end_lineno] = [""] * ((doc.end_lineno or doc.lineno) - doc.lineno + 1)
+    return "\n".join(line.rstrip() for line in lines if line.strip())

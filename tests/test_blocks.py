@@ -43,6 +43,16 @@ def test_single_layers_can_be_overridden():
     assert [b.label for b in resolve(layers={"0": "default"})][:2] == ["default", "local"]
 
 
+def test_a_single_layer_may_say_what_differs_there():
+    layers = {"0": {"attention": {"window": 4}, "norm": "layernorm"}, "5": {"attention": "linear"}}
+    resolved = resolve(layers=layers)
+    assert [str(block.spec("attention")) for block in resolved] == [
+        "causal(window=4)", "causal(window=8)", "causal", "causal(window=8)", "causal(window=8)", "linear",
+    ]  # fmt: skip
+    assert [block.label for block in resolved] == ["layer 0", "local", "default", "local", "local", "layer 5"]
+    assert resolved[0].spec("norm").name == "layernorm"
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -59,6 +69,17 @@ def test_single_layers_can_be_overridden():
             {"blocks": {"local": {"attention": {"windw": 3}}}},
             r"blocks\.local\.attention\.windw: .*Did you mean 'window'",
         ),
+        ({"blocks": {"local": 3}}, r"blocks\.local: expected axes and their choices, such as .*got '3'"),
+        ({"blocks": {"a\nb": {}}}, r"blocks\.a\\nb: 'a\\nb': expected one line"),
+        (
+            {"pattern": ["linear"]},
+            r"(?s)pattern\[0\]: .*'linear' is a choice of attention, linear: make a block of it with "
+            r"blocks=\{linear: \{attention: linear\}\}",
+        ),
+        ({"pattern": ["gqa"]}, r"make a block of it with blocks=\{gqa: \{attention: gqa\}\}"),
+        ({"layers": {"0": {"atention": "linear"}}}, r"layers\.0\.atention: unknown key.*Did you mean 'attention'"),
+        ({"layers": {"-1": "local"}}, r"layers\.-1: there is no such layer"),
+        ({"layers": {"1" * 5000: "local"}}, r"layers\.1{120}\.\.\.: there is no such layer"),
         ({"blocks": {"default": {}}}, r"blocks\.default: the top-level component keys are the default block"),
     ],
 )

@@ -56,7 +56,7 @@ BAD_INPUT = {
     "study=mine": r"study: is heeded by sweeps .* a single run would ignore it",
     "workers=2": r"workers: is heeded by sweeps",
     "name=../elsewhere": r"name: '\.\./elsewhere' leads out of 'out'",
-    "seed=99999999999999999999999": r"seed: 99999999999999999999999 is out of range",
+    "seed=99999999999999999999999": r"seed: 99999999999999999999999 is more than 64 bits hold",
 }
 
 

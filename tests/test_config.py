@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from minigpt import cli, config, registry, schema
+from minigpt import cli, config, presets, registry, schema
 from minigpt.config import TrainConfig, check
 from minigpt.errors import UserError
 from minigpt.model import GPT, resolve
@@ -110,3 +110,53 @@ def test_a_resumed_run_keeps_its_configuration_but_may_go_further(tmp_path):
     assert (again.parts["softmax"].name, again.training.max_steps) == ("consmax", 20)
     with pytest.raises(UserError, match="a resumed run keeps its own configuration"):
         config.resumed(asked, [f"resume={tmp_path}", "softmax=relumax"])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.n_layer=1000000000", r"model\.n_layer: 1000000000 is too large, at most 4096"),
+        ("model.d_model=4611686018427387904", r"model\.d_model: \d+ is too large, at most 1048576"),
+        ("model.d_model=99999999999999999999", r"model\.d_model: 99999999999999999999 is more than 64 bits hold"),
+        ("model.vocab_size=4611686018427387904", r"model\.vocab_size: \d+ is too large"),
+        ("model.block_size=4611686018427387904", r"model\.block_size: \d+ is too large"),
+        ("mlp.hidden=4611686018427387904", r"mlp\.hidden: \d+ is too large"),
+        ("training.batch_size=4611686018427387904", r"training\.batch_size: \d+ is too large"),
+        ("training.gradient_accumulation=99999999999999999999", r"gradient_accumulation: \d+ is more than 64 bits"),
+        ("training.threads=100000", r"training\.threads: 100000 is too large, at most 1024"),
+        ("training.max_steps=99999999999999999999", r"training\.max_steps: \d+ is more than 64 bits hold"),
+        ("workers=100000", r"workers: 100000 is too large, at most 1024"),
+        (f"optimizer.lr=1{'0' * 400}", r"optimizer\.lr: 10+\.\.\. is more than a number holds"),
+        (f"name={'a' * 300}", r"name: 'a+\.\.\.' is too long, a name has at most 200 bytes"),
+        (f"out={'a' * 300}", r"out: 'a+\.\.\.' is too long"),
+        (f"study={'a' * 300}", r"study: 'a+\.\.\.' is too long"),
+        (f"data.name={'a' * 300}", r"data\.name: 'a+\.\.\.' is too long"),
+    ],
+)
+def test_what_no_machine_holds_is_refused(override, message):
+    with pytest.raises(UserError, match=message):
+        composed(override)
+
+
+@pytest.mark.parametrize("key", ["name", "out", "study", "resume", "init_from", "device"])
+@pytest.mark.parametrize("text", ["a\nb", "a\x1b[31mb", "a\0b", ""])
+def test_a_name_that_would_not_stay_on_its_line_is_refused(key, text):
+    with pytest.raises(UserError, match=rf"^{key}: '.*': expected one line|^{key}: .* holds what is no text"):
+        check(schema.plain(composed()) | {key: text}, TrainConfig)
+
+
+def test_every_axis_is_a_group_and_none_is_listed_in_yaml():
+    listed = config.load_yaml(presets.CONF / "train.yaml")["defaults"]
+    groups = {key for each in listed if isinstance(each, dict) for key in each}
+    assert not groups & set(registry.axes())
+    assert "axes" in listed
+    assert composed("embedding=table", "head=linear") == composed()
+
+
+def test_layers_and_sites_can_be_said_on_the_command_line():
+    run = composed("layers={0: {attention: gqa}, 2: {mlp: gelu_mlp}}", "sites={linear: {down: ternary}}")
+    first, second, third, _ = run.resolved_blocks()
+    assert str(first.spec("attention")) == "causal(n_kv_head=2)"
+    assert second == run.default_block()
+    assert (third.spec("mlp").name, third.spec("activation").name) == ("mlp", "gelu")
+    assert [block.spec("linear", "down").name for block in (first, third)] == ["ternary", "ternary"]

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
 import pytest
 
-from minigpt.errors import UserError
+from minigpt import registry
+from minigpt.config import TrainConfig
+from minigpt.errors import UserError, shown
+from minigpt.registry import Parts, Spec
 from minigpt.schema import (
+    Count,
+    FilePath,
+    Name,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     Range,
+    check,
     defaults,
     options,
     plain,
@@ -95,3 +103,96 @@ def test_what_is_not_understood_is_refused_with_its_path(content, message):
 def test_a_missing_key_without_default_is_named():
     with pytest.raises(UserError, match="needed: missing, and it has no default"):
         typed(Outer, {})
+
+
+@options
+class Holder:
+    """A schema one of whose fields takes a key for every axis of the model."""
+
+    first: int = 1
+    parts: Annotated[Mapping[str, Spec], Parts("model")]
+    foreign: ClassVar[Mapping[str, str]] = {"one": "first"}
+
+
+def test_a_field_may_take_one_key_for_every_axis_of_a_scope():
+    held = typed(Holder, {"init": {"name": "fan_in"}})
+    assert set(held.parts) == set(registry.axes("model"))
+    assert (held.parts["init"].name, held.parts["head"]) == ("fan_in", registry.default("head"))
+    assert plain(held)["init"]["name"] == "fan_in"
+    assert "parts" not in plain(held)
+    assert typed(Holder, plain(held)) == held
+
+
+@pytest.mark.parametrize(
+    ("schema", "content", "message"),
+    [
+        (Holder, {"parts": {}}, r"parts: unknown key 'parts'.*\n  keys here: first, embedding, head, init"),
+        (Holder, {"inti": "fan_in"}, r"inti: unknown key 'inti'\. Did you mean 'init'\?"),
+        (Holder, {"one": 3}, r"one: unknown key 'one'\. Did you mean 'first'\?"),
+        (Outer, {"width": 3}, r"width: unknown key 'width'\. Did you mean 'inner\.width'\?"),
+        (Outer, {"inner": {"rate": 3}}, r"inner\.rate: unknown key 'rate'\. Did you mean 'rate'\?"),
+        (TrainConfig, {"lr": 3}, r"lr: unknown key 'lr'\. Did you mean 'optimizer\.lr'\?"),
+        (TrainConfig, {"n_layer": 3}, r"n_layer: unknown key 'n_layer'\. Did you mean 'model\.n_layer'\?"),
+        (TrainConfig, {"batch_size": 3}, r"Did you mean 'training\.batch_size'\?"),
+        (TrainConfig, {"dropout": 0.1}, r"Did you mean 'model\.dropout' or 'attention\.dropout'\?"),
+        (TrainConfig, {"model": {"lr": 3}}, r"model\.lr: unknown key 'lr'\. Did you mean 'optimizer\.lr'\?"),
+        (TrainConfig, {"norm": {"name": "rmsnorm", "lr": 3}}, r"norm\.lr: .*no option.*Did you mean 'optimizer\.lr'\?"),
+        (TrainConfig, {"max_iters": 3}, r"Did you mean 'training\.max_steps'\?"),
+        (TrainConfig, {"learning_rate": 3}, r"Did you mean 'optimizer\.lr'\?"),
+        (TrainConfig, {"a\x1b[31m\nb": 3}, r"a\\x1b\[31m\\nb: unknown key 'a\\x1b\[31m\\nb'"),
+    ],
+)
+def test_an_unknown_key_is_looked_for_in_the_whole_tree(schema, content, message):
+    with pytest.raises(UserError, match=message):
+        typed(schema, content)
+
+
+def test_every_foreign_name_leads_to_a_key_there_is():
+    for name, path in TrainConfig.foreign.items():
+        with pytest.raises(UserError, match=f"Did you mean .*'{path}'"):
+            typed(TrainConfig, {name: 1})
+
+
+@pytest.mark.parametrize(
+    ("hint", "value", "message"),
+    [
+        (int, 2**63, "x: 9223372036854775808 is more than 64 bits hold"),
+        (int, -(10**400), r"x: -1000000000\d*\.\.\. is more than 64 bits hold"),
+        (int, 10**5000, "x: a number too long to show is more than 64 bits hold"),
+        (float, 10**400, r"x: 10000\d*\.\.\. is more than a number holds"),
+        (PositiveFloat, 10**5000, "x: a number too long to show is more than a number holds"),
+        (PositiveInt, 2**31, "x: 2147483648 is too large, at most 2147483647"),
+        (PositiveInt, 1e300, "x: .* is more than 64 bits hold"),
+        (Count, 2**63, "x: 9223372036854775808 is more than 64 bits hold"),
+        (str, "a\0b", r"x: 'a\\x00b' holds what is no text"),
+        (str, "a\udcff", r"x: 'a\\udcff' holds what is no text"),
+        (Name, "", "x: '': expected one line"),
+        (Name, "a\nb", r"x: 'a\\nb': expected one line"),
+        (Name, "a\x1b[31mb", r"x: 'a\\x1b\[31mb': expected one line"),
+        (Name, "\u202eabc", r"x: '\\u202eabc': expected one line"),
+        (Name, "a" * 201, r"x: 'a{40}\.\.\.' is too long, a name has at most 200 bytes"),
+        (Name, "\u00e9" * 101, "is too long"),
+        (FilePath, "a/" * 501, "is too long"),
+        (FilePath, "a/" + "b" * 201, "is too long"),
+        (FilePath | None, "a\nb", "expected one line"),
+    ],
+    ids=shown,
+)
+def test_what_no_machine_holds_is_refused(hint, value, message):
+    with pytest.raises(UserError, match=message):
+        check(hint, value, "x")
+
+
+@pytest.mark.parametrize(
+    ("hint", "value"),
+    [(int, 2**63 - 1), (float, 2**70), (Name, "été (1) = b"), (FilePath, "/data/x y/z"), (str, "two\nlines\x1b")],
+)
+def test_what_a_machine_holds_is_taken(hint, value):
+    assert check(hint, value, "x") == value
+
+
+def test_anything_is_shown_as_one_short_line():
+    assert shown("a\n\x1b[31m\0") == r"a\n\x1b[31m\x00"
+    assert shown("x" * 500) == "x" * 120 + "..."
+    assert shown({"a": 1}) == "{'a': 1}"
+    assert shown(10**5000) == "a number too long to show"

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import Annotated
 
 from minigpt import registry
-from minigpt.blocks import BlockSpec, ShareSpec
+from minigpt.blocks import BlockSpec, LayerCount, ShareSpec
 from minigpt.components.base import BuildContext
-from minigpt.config import TrainConfig
+from minigpt.config import Length, TrainConfig, Width
 from minigpt.errors import UserError
 from minigpt.registry import Component, Parts, Spec
-from minigpt.schema import PositiveInt, Probability, options
+from minigpt.schema import Probability, options
 
 
 @options
@@ -21,12 +21,12 @@ class ModelSpec:
     parts: the model's own components (embedding, head, init). transforms: what rewrites it once built, in order.
     """
 
-    d_model: PositiveInt
-    n_head: PositiveInt
-    head_dim: PositiveInt
-    n_layer: PositiveInt
-    block_size: PositiveInt
-    vocab_size: PositiveInt
+    d_model: Width
+    n_head: Width
+    head_dim: Width
+    n_layer: LayerCount
+    block_size: Length
+    vocab_size: Length
     bias: bool
     dropout: Probability
     tie_embeddings: bool
@@ -36,6 +36,10 @@ class ModelSpec:
     share: ShareSpec = ShareSpec()
     transforms: tuple[Annotated[Spec, Component("transform")], ...] = ()
     seed: int
+
+    def __post_init__(self):
+        if len(self.blocks) != self.n_layer:
+            raise UserError(f"blocks: there are {len(self.blocks)} for n_layer={self.n_layer} layers")
 
     def context(self, layer: int | None = None) -> BuildContext:
         """What layer ``layer`` is built with; None for what stands outside the blocks."""
