@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from minigpt import registry
 from minigpt.config import TrainConfig
 from minigpt.cost import Work
 from minigpt.data.dataset import Dataset, open_dataset
@@ -149,6 +150,7 @@ def new_record(run: TrainConfig, folder: Path, plan: GPT, dataset: Dataset, prec
         status="running",
         config_hash=run.identity,
         seed=run.seed,
+        stage=registry.get("task", run.task.name).stage,
         device=str(precision.device),
         precision=precision.name,
         parameters=plan.parameter_count(),

@@ -19,6 +19,8 @@ from minigpt.training.tasks.base import Learned, Task
 class SecondHalf(Task):
     """Learns the second half of every window only: a prompt and its answer, as a loss mask says."""
 
+    stage = "instruction tuning"
+
     @options
     class Config:
         pass

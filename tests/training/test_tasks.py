@@ -81,6 +81,7 @@ def test_a_loss_mask_is_learned_by_and_its_figures_reach_metrics_and_record(lear
     assert record.figures["accuracy"] == logs[-1]["accuracy"]
     assert set(record.figures) == {"accuracy", "learned.0", "learned.1", "learned.2", "learned.3"}
     assert read_run(record.folder).figures == record.figures
+    assert record.stage == "instruction tuning"
     assert record.tokens_seen == 20 * 4 * 16
 
 

@@ -33,11 +33,13 @@ class Task:
     reads: the kind of batch the dataset has to give. needs: tensors some part of the model has to provide; they arrive
     in ``output.shared``. checkpoints: the further models needed, name -> a run's folder or a checkpoint's; they arrive
     in ``models``, in eval mode: ``self.models["teacher"](batch.inputs)`` is their Output, without gradients.
-    in_nats: whether the loss is in nats per token, so that one far above guessing has diverged.
+    in_nats: whether the loss is in nats per token, so that one far above guessing has diverged. stage: what a training
+    of this kind is for, in the record.
     """
 
     reads: type[Batch] = Tokens
     in_nats: bool = True
+    stage: str = "pretraining"
     needs: frozenset[str] = frozenset()
     checkpoints: Mapping[str, str] = {}
     models: Mapping[str, Callable[[Tensor], Output]] = {}
