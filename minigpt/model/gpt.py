@@ -97,7 +97,7 @@ class GPT(nn.Module):
             if isinstance(module, Part):
                 module.init_buffers()
         if initialise is True:
-            _refuse_without_weights(spec)
+            refuse_without_weights(spec)
         if initialise:
             model.initialiser(initialise).walk(model, model.blocks)
         return model
@@ -210,7 +210,8 @@ def _build_embedding_position(outside: BuildContext) -> Any:
     return outside.build("position", frozenset({"embedding"}), outside.d_model)
 
 
-def _refuse_without_weights(spec: ModelSpec) -> None:
+def refuse_without_weights(spec: ModelSpec) -> None:
+    """Raise UserError for a transform that no model can start with."""
     for transform in spec.transforms:
         if registry.get("transform", transform.name).needs_weights:
             raise UserError(

@@ -7,13 +7,15 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
+
 from minigpt import registry, schema
 from minigpt.checkpoint_folder import find_checkpoint, read_meta, verified
 from minigpt.config import ModelConfig, TrainConfig
 from minigpt.data.dataset import Dataset
 from minigpt.errors import UserError
 from minigpt.files import sha256_of_text
-from minigpt.model import GPT, read_spec
+from minigpt.model import GPT, ModelSpec, read_spec
 from minigpt.model.checkpoint import SPEC, TOKENIZER, WEIGHTS, start_from
 from minigpt.training.companions import refuse_other_tokenizer
 
@@ -36,6 +38,14 @@ def find_parent(path: str, plan: GPT, dataset: Dataset) -> dict[str, str]:
     files = read_meta(folder)["files"]
     content = {name: files[name]["sha256"] for name in (WEIGHTS, SPEC, TOKENIZER)}
     return {"parent": str(folder), "parent_hash": sha256_of_text(json.dumps(content, sort_keys=True))}
+
+
+def started(spec: ModelSpec, device: torch.device, parent: str) -> GPT:
+    """The model with a checkpoint's weights; what is new in it has its first values."""
+    model = GPT.create(spec, device, initialise=False)
+    new = {name for name, _ in model.named_parameters()} - start_from(model, parent)
+    model.initialiser(frozenset(new)).walk(model, model.blocks)
+    return model
 
 
 def inherited(content: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:

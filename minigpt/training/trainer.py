@@ -17,12 +17,13 @@ from minigpt.config import TrainConfig
 from minigpt.data.dataset import Dataset
 from minigpt.device import Precision, peak_memory, random_state, set_random_state
 from minigpt.model import GPT, ModelSpec
-from minigpt.model.checkpoint import load_weights, save_checkpoint, start_from
+from minigpt.model.checkpoint import load_weights, save_checkpoint
 from minigpt.training.budget import Budget
 from minigpt.training.companions import Frozen
 from minigpt.training.evaluate import Validation, validate
 from minigpt.training.figures import Window, named
 from minigpt.training.hooks.base import Hook, by_name
+from minigpt.training.init_from import started
 from minigpt.training.interruption import Interruption
 from minigpt.training.record import RunRecord
 from minigpt.training.state import STATE, SavedState, Standing
@@ -61,9 +62,10 @@ class Trainer:
         self.block_size = spec.block_size
         self.highest_loss = config.training.diverged_above * math.log(spec.vocab_size)
 
-        self.model = GPT.create(spec, self.device, initialise=checkpoint is None).train()
         if checkpoint is None and record.parent is not None:
-            start_from(self.model, record.parent)
+            self.model = started(spec, self.device, record.parent).train()
+        else:
+            self.model = GPT.create(spec, self.device, initialise=checkpoint is None).train()
         self.model.checkpoint_activations = config.training.activation_checkpointing
         self.forward = torch.compile(self.model) if config.training.compile else self.model
         parameters = {name: p for name, p in self.model.named_parameters() if p.requires_grad}

@@ -61,6 +61,26 @@ class Distill(Task):
         return Learned((1 - self.share) * loss + self.share * distance, {"distance": distance})
 
 
+@register("task", "next_two")
+class NextTwo(Task):
+    """Learns two tokens at once, from a head that provides logits of the second."""
+
+    needs = frozenset({"second_logits"})
+
+    @options
+    class Config:
+        pass
+
+    def __init__(self, config: Config):
+        pass
+
+    def __call__(self, output: Output, batch: Tokens, step: int) -> Learned:
+        first = F.cross_entropy(output.logits.flatten(0, 1).float(), batch.targets.flatten())
+        second_logits = output.shared["second_logits"][:, :-1].float()
+        second = F.cross_entropy(second_logits.flatten(0, 1), batch.targets[:, 1:].flatten())
+        return Learned((first + second) / 2, {"first": first, "second": second})
+
+
 @register("task", "scaled")
 class Scaled(SecondHalf):
     """A loss in a unit of its own."""

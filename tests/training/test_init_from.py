@@ -188,6 +188,64 @@ def test_a_parent_that_cannot_be_read_is_refused(starting, parent, damage):
     refused(run, "init_from: .*(is torn|no checkpoint here)")
 
 
+SEAMS = ["tests.seams"]
+LORA = {"plugins": SEAMS, "transforms": [{"name": "tiny_lora"}]}
+
+
+def test_a_low_rank_adapter_on_the_parent_trains_alone_and_goes_on_exactly(starting, parent):
+    whole = fit(starting(name="whole", **LORA))
+    assert whole.trainable_parameters == 2 * (2 * (32 + 32) + 2 * (32 + 16))  # q and v of two layers, at rank 2
+    assert whole.parameters == parent.parameters + whole.trainable_parameters
+    best = load_file(parent.folder / "checkpoint" / "best" / "model.safetensors")
+    now = load_file(whole.folder / "checkpoint" / "last" / "model.safetensors")
+    for name, tensor in best.items():
+        owner, _, leaf = name.rpartition(".")
+        assert torch.equal(now[name if name in now else f"{owner}.base.{leaf}"], tensor), name
+    folder = die_at(starting(training={"checkpoint_interval": 7}, **LORA), step=16)
+    fit(stored(folder))
+    assert weights(folder) == weights(whole.folder)
+    assert same_metrics(folder) == same_metrics(whole.folder)
+
+
+def test_a_child_of_an_adapted_run_has_its_adapter(starting, configure):
+    adapted = fit(starting(name="adapted", **LORA))
+    content = config.schema.plain(configure(name="child", plugins=SEAMS)) | {"init_from": str(adapted.folder)}
+    child = config.check(inherited(content, []), TrainConfig)
+    assert [str(each) for each in child.transforms] == ["tiny_lora"]
+    assert fit(child).trainable_parameters == adapted.trainable_parameters
+    refused(
+        config.check(config.schema.plain(child) | {"name": "bare", "transforms": []}, TrainConfig),
+        r"init_from: transforms: .* has \[tiny_lora\], this model \[\]",
+    )
+
+
+def test_weights_in_int8_start_from_the_parent_and_never_from_nothing(starting, parent, configure):
+    int8 = {"plugins": SEAMS, "transforms": [{"name": "tiny_int8"}]}
+    record = fit(starting(optimizer={"lr": 1e-6}, training={"max_steps": 1}, **int8))
+    assert record.val_loss == pytest.approx(parent.best_val_loss, abs=0.05)
+    refused(configure(name="nothing", **int8), "transforms: tiny_int8 rewrites weights that are there already")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"share": {"block": "mirror"}},
+        {"sites": {"linear": {"down": {"name": "ternary"}}}},
+        {"plugins": SEAMS, "head": {"name": "two_tokens"}},
+        {"plugins": SEAMS, "attention": {"name": "value_residual"}, "residual": {"name": "two_streams"}},
+    ],
+    ids=str,
+)
+def test_whatever_a_model_is_made_of_is_taken_over(configure, changes):
+    parent = fit(configure(name="parent", training={"max_steps": 1}, **changes))
+    plugins = changes.get("plugins", [])
+    content = config.schema.plain(configure(name="child", plugins=plugins)) | {"init_from": str(parent.folder)}
+    child = fit(config.check(inherited(content, []), TrainConfig))
+    assert child.parameters == parent.parameters
+    mine, theirs = ((r.folder / "model.json").read_text() for r in (child, parent))
+    assert json.loads(mine) == json.loads(theirs)
+
+
 def command(*arguments: str, folder: Path) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, str(ROOT / "train.py"), *arguments],

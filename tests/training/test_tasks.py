@@ -128,6 +128,51 @@ def test_a_loss_in_a_unit_of_its_own_has_not_diverged_because_it_is_large(learni
     assert record.train_loss > 100
 
 
+SEAMS = ["tests.seams", *PLUGINS]
+
+
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_auxiliary_losses_are_added_once_with_their_weight_and_logged_under_their_name(configure, checkpointed):
+    training = {"log_interval": 1, "activation_checkpointing": checkpointed}
+    changes = {"plugins": SEAMS, "model": {"dropout": 0.1}}
+    light, heavy = (
+        fit(configure(name=f"balance{b}", mlp={"name": "tiny_moe", "balance": b}, training=training, **changes))
+        for b in (0.0, 10.0)
+    )
+    first, second = (read_metrics(record.folder)[0] for record in (light, heavy))
+    assert first["train_loss"] == second["train_loss"]  # the task's alone, so that models compare
+    assert first["balance"] == second["balance"] >= 2.0  # both layers', before their weight; 1 is perfect balance
+    assert heavy.figures["balance"] < light.figures["balance"]
+    loads = [light.figures[f"expert_load.{layer}.{expert}"] for layer in (0, 1) for expert in range(4)]
+    assert sum(loads) == pytest.approx(4.0)  # two of four experts, in two layers
+    assert set(read_metrics(light.folder)[-1]) == {"step", "tokens", "seconds", "val_loss", "bits_per_byte"}
+
+
+def test_checkpointed_activations_change_nothing_of_what_is_recorded(configure):
+    changes = {"plugins": SEAMS, "mlp": {"name": "tiny_moe"}, "model": {"dropout": 0.2}}
+    plain = fit(configure(name="plain", **changes))
+    frugal = fit(configure(name="frugal", training={"activation_checkpointing": True}, **changes))
+    assert same_metrics(frugal.folder) == same_metrics(plain.folder)
+
+
+def test_a_model_that_records_goes_on_exactly(configure):
+    changes = {"plugins": SEAMS, "mlp": {"name": "tiny_moe"}}
+    whole = fit(configure(name="whole", **changes))
+    folder = die_at(configure(training={"checkpoint_interval": 7}, **changes), step=16)
+    assert fit(stored(folder)).figures == whole.figures
+    assert weights(folder) == weights(whole.folder)
+    assert same_metrics(folder) == same_metrics(whole.folder)
+
+
+def test_a_task_gets_the_tensors_it_needs_from_the_model(configure, tmp_path):
+    task = {"plugins": SEAMS, "task": {"name": "next_two"}}
+    record = fit(configure(head={"name": "two_tokens"}, **task))
+    assert record.figures["second"] > record.figures["first"] > 0
+    with pytest.raises(UserError, match="task=next_two: no part of this model provides 'second_logits'; provided: not"):
+        fit(configure(name="other", **task))
+    assert not (tmp_path / "out" / "other").exists()
+
+
 @pytest.mark.parametrize("accumulation", [1, 3])
 def test_a_task_with_figures_goes_on_exactly(learning, accumulation):
     changes = {"model": {"dropout": 0.2}}
