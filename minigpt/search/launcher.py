@@ -12,9 +12,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Generator, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 _POLL_SECONDS = 0.05
 _GRACE_SECONDS = 30.0  # a worker that was asked to stop saves first
@@ -45,30 +46,34 @@ class Launcher(Protocol):
 
 
 class LocalLauncher:
-    """One worker process per job, at most ``workers`` at a time."""
+    """One worker process per job, at most ``workers`` at a time: forked from a warm one where that is safe, which takes
+    milliseconds, else started anew, which takes the seconds of importing torch."""
 
     def __init__(self, workers: int = 1):
         self.workers = workers
 
     def run(self, jobs: Iterable[Job]) -> Generator[FinishedJob, None, None]:
         waiting = iter(jobs)
-        running: dict[Job, subprocess.Popen[bytes]] = {}
+        processes: _Processes = _Forked() if sys.platform == "linux" else _Started()
+        running = 0
         exhausted = False
         try:
             while not exhausted or running:
-                while not exhausted and len(running) < self.workers:
+                while not exhausted and running < self.workers:
                     job = next(waiting, None)
                     if job is None:
                         exhausted = True
                     else:
-                        running[job] = _start(job)
-                ended = [job for job, process in running.items() if process.poll() is not None]
-                for job in ended:
-                    yield FinishedJob(job, running.pop(job).returncode)
+                        processes.start(job)
+                        running += 1
+                ended = processes.ended()
+                for end in ended:
+                    running -= 1
+                    yield end
                 if not ended and running:
                     time.sleep(_POLL_SECONDS)
         finally:
-            _stop(list(running.values()))
+            processes.stop()
 
 
 def cores() -> int:
@@ -81,37 +86,106 @@ def threads_each(workers: int) -> int:
     return max(1, cores() // workers)
 
 
-def _start(job: Job) -> subprocess.Popen[bytes]:
-    """Start the worker of a job, in a session of its own: Ctrl-C reaches the launcher, which then asks it to stop.
+class _Processes(Protocol):
+    """Worker processes. ended: those that have ended since it was asked last. stop: all save and end, or are killed."""
+
+    def start(self, job: Job) -> None: ...
+
+    def ended(self) -> list[FinishedJob]: ...
+
+    def stop(self) -> None: ...
+
+
+class _Started:
+    """A new process for each job."""
+
+    def __init__(self) -> None:
+        self._running: dict[Job, subprocess.Popen[bytes]] = {}
+
+    def start(self, job: Job) -> None:
+        with (job.folder / "trial.log").open("ab") as log:
+            worker = _worker(job.threads, str(job.folder), "--with-parent", stdout=log, stderr=subprocess.STDOUT)
+        self._running[job] = worker
+
+    def ended(self) -> list[FinishedJob]:
+        done = [job for job, process in self._running.items() if process.poll() is not None]
+        return [FinishedJob(job, self._running.pop(job).returncode) for job in done]
+
+    def stop(self) -> None:
+        for process in self._running.values():
+            process.send_signal(signal.SIGINT)
+        deadline = time.monotonic() + _GRACE_SECONDS
+        for process in self._running.values():
+            try:
+                process.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+class _Forked:
+    """A copy of one warm process for each job; see :func:`minigpt.search.worker.serve`."""
+
+    def __init__(self) -> None:
+        self._running: dict[str, Job] = {}
+        self._server: subprocess.Popen[bytes] | None = None
+        self._life, self._text = -1, b""
+
+    def start(self, job: Job) -> None:
+        if self._server is None:
+            read, self._life = os.pipe()
+            self._server = _worker(job.threads, "--warm", str(read), stdout=subprocess.PIPE, pass_fds=(read,))
+            os.close(read)
+            assert self._server.stdout is not None
+            os.set_blocking(self._server.stdout.fileno(), False)
+        assert self._server.stdin is not None
+        self._running[str(job.folder)] = job
+        with suppress(BrokenPipeError):  # it has been killed, and ended() will say so
+            self._server.stdin.write(os.fsencode(job.folder) + b"\n")
+            self._server.stdin.flush()
+
+    def ended(self) -> list[FinishedJob]:
+        if self._server is None:
+            return []
+        assert self._server.stdout is not None
+        killed = self._server.poll()
+        self._text += self._server.stdout.read() or b""
+        *lines, self._text = self._text.split(b"\n")
+        said = [os.fsdecode(line).split(" ", 1) for line in lines]
+        ends = [FinishedJob(self._running.pop(folder), int(code)) for code, folder in said]
+        if killed is not None:  # its workers end with it, and the next job gets another one
+            self.stop()
+            ends += [FinishedJob(job, -signal.SIGKILL) for job in self._running.values()]
+            self._running.clear()
+        return ends
+
+    def stop(self) -> None:
+        if self._server is None:
+            return
+        assert self._server.stdin is not None
+        assert self._server.stdout is not None
+        with suppress(BrokenPipeError):
+            self._server.stdin.close()
+        os.close(self._life)  # every worker reads the end of it, saves and ends; then the warm one does
+        with suppress(subprocess.TimeoutExpired):
+            self._server.wait(_GRACE_SECONDS)
+        with suppress(ProcessLookupError):
+            os.killpg(self._server.pid, signal.SIGKILL)
+        self._server.wait()
+        self._server.stdout.close()
+        self._server = None
+
+
+def _worker(threads: int, *arguments: str, **streams: Any) -> subprocess.Popen[bytes]:
+    """A worker process, in a session of its own: Ctrl-C reaches the launcher, which then asks it to stop.
 
     Its standard input is a pipe from here: when this process is killed, the worker reads the end of it and stops too.
     """
-    threads = str(job.threads)
     environment = os.environ | {
-        "OMP_NUM_THREADS": threads,
-        "MKL_NUM_THREADS": threads,
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
         "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),  # plugins are found there too
         "PYTHONUNBUFFERED": "1",
     }
-    with (job.folder / "trial.log").open("ab") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "minigpt.search.worker", str(job.folder), "--with-parent"],
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            start_new_session=True,
-        )
-
-
-def _stop(processes: list[subprocess.Popen[bytes]]) -> None:
-    """Ask them to save and stop; kill what has not after a while."""
-    for process in processes:
-        process.send_signal(signal.SIGINT)
-    deadline = time.monotonic() + _GRACE_SECONDS
-    for process in processes:
-        try:
-            process.wait(max(0.1, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+    command = [sys.executable, "-m", "minigpt.search.worker", *arguments]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, env=environment, start_new_session=True, **streams)

@@ -1,18 +1,21 @@
-"""The worker: one trial, one process. ``python -m minigpt.search.worker <trial folder>``
+"""The worker: one trial, one process. ``python -m minigpt.search.worker <trial folder>``, or ``--warm`` for many.
 
 A trial's folder holds its ``config.yaml`` and its run record before the worker starts, so that a trial which never came
 to its first checkpoint is nothing special: it goes on from step 0. A launcher's worker ends when the launcher does: it
-reads the end of its standard input then.
+reads the end of its standard input then. A warm one imports what takes seconds once, and forks for each trial it is
+named: a process each as before, without the seconds.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
+import select
 import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +25,7 @@ from minigpt.files import Holder, Lock, is_disk_full
 from minigpt.training.record import FINAL, LOCK, read_run
 
 _GRACE_SECONDS = 30.0
+_POLL_SECONDS = 0.02
 _PATIENCE_SECONDS = 3.0  # for another worker that saves, before anybody is told
 
 
@@ -76,17 +80,68 @@ def _stop_with_parent() -> None:
     os._exit(1)
 
 
-def main() -> None:
-    """Entry point of the process: ``<trial folder> [--with-parent]``; the flag ties its life to its standard input."""
+def serve(life: int) -> None:
+    """Fork a worker for every folder that standard input names, a line each, until it ends; say how each has ended.
+
+    life: a pipe that workers read the end of when the launcher ends, in place of their standard input.
+    Prints ``<exit code> <folder>``, a negative code for the signal that ended it.
+    """
+    import minigpt.training.fit  # noqa: F401  # torch, before the first is asked for
+
+    running: dict[int, str] = {}
+    text, is_open = b"", True
+    while is_open or running:
+        if is_open and select.select([0], [], [], _POLL_SECONDS)[0]:
+            read = os.read(0, 1 << 16)
+            is_open = bool(read)
+            *folders, text = (text + read).split(b"\n")
+            for folder in map(os.fsdecode, folders):
+                running[_fork(Path(folder), life)] = folder
+        elif not is_open:
+            time.sleep(_POLL_SECONDS)
+        while running:
+            process, status = os.waitpid(-1, os.WNOHANG)
+            if process == 0:
+                break
+            print(os.waitstatus_to_exitcode(status), running.pop(process), flush=True)
+
+
+def _fork(folder: Path, life: int) -> int:
+    """Start the worker of a folder as a copy of this process; returns its number, and never comes back in the copy."""
+    process = os.fork()
+    if process != 0:
+        return process
+    code = 1
+    try:
+        log = os.open(folder / "trial.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        for stream, taken in enumerate((life, log, log)):
+            os.dup2(taken, stream)
+        code = _work(folder, with_parent=True)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def _work(folder: Path, *, with_parent: bool) -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a parent in the background would hand down "ignored"
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if "--with-parent" in sys.argv:
+    if with_parent:
         threading.Thread(target=_stop_with_parent, daemon=True).start()
     try:
-        code = train(Path(sys.argv[1]))
+        return train(folder)
     except KeyboardInterrupt:
-        code = 130
-    sys.exit(code)
+        return 130
+
+
+def main() -> None:
+    """Entry point of the process: ``<trial folder> [--with-parent]``; the flag ties its life to its standard input.
+    ``--warm <life>`` serves."""
+    if sys.argv[1] == "--warm":
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # its end is the end of its standard input
+        serve(int(sys.argv[2]))
+    else:
+        sys.exit(_work(Path(sys.argv[1]), with_parent="--with-parent" in sys.argv))
 
 
 if __name__ == "__main__":

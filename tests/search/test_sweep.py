@@ -144,14 +144,14 @@ def test_a_single_run_remembers_what_the_command_line_said(command_line):
     said = ("softmax=consmax", "optimizer.lr=1e-2", "training.max_steps=2", "pattern=[default]", "name=one")
     code, output = command_line("train.py", *said)
     assert code == 0, output
-    (record,) = find_runs(command_line.folder / "out")
+    (record,) = find_runs(command_line.folder / "out").records
     expected = {"softmax": "consmax", "optimizer.lr": 1e-2, "training.max_steps": 2, "pattern": ["default"]}
     assert record.overrides.items() >= expected.items()
     assert not {"name", "device"} & set(record.overrides)
     command_line.tiny = [argument for argument in command_line.tiny if not argument.startswith("model")]
     code, output = command_line("train.py", "-m", "init_from=out/one", "seed=1,2", "study=from_one")
     assert code == 0, output
-    assert {r.parent.split("/")[1] for r in find_runs(command_line.folder / "out" / "from_one")} == {"one"}
+    assert {r.parent.split("/")[1] for r in find_runs(command_line.folder / "out" / "from_one").records} == {"one"}
 
 
 def test_a_sweep_may_skip_what_cannot_be_built_and_says_what(command_line):
@@ -160,7 +160,7 @@ def test_a_sweep_may_skip_what_cannot_be_built_and_says_what(command_line):
     code, output = command_line("train.py", *grid, "skip_invalid=true")
     assert code == 0, output
     study = command_line.folder / "out" / "skipping"
-    trained = {tuple(r.overrides.values()) for r in find_runs(study)}
+    trained = {tuple(r.overrides.values()) for r in find_runs(study).records}
     assert trained == {("causal", "softmax", 2), ("causal", "consmax", 2), ("linear", "softmax", 2)}
     skipped = yaml.safe_load((study / "results.yaml").read_text())["skipped"]
     assert len(skipped) == 5
