@@ -149,7 +149,9 @@ def test_a_single_run_remembers_what_the_command_line_said(command_line):
     assert record.overrides.items() >= expected.items()
     assert not {"name", "device"} & set(record.overrides)
     command_line.tiny = [argument for argument in command_line.tiny if not argument.startswith("model")]
-    code, output = command_line("train.py", "-m", "init_from=out/one", "seed=1,2", "study=from_one")
+    code, output = command_line(
+        "train.py", "-m", "init_from=out/one", "training.max_steps=2", "seed=1,2", "study=from_one"
+    )
     assert code == 0, output
     assert {r.parent.split("/")[1] for r in find_runs(command_line.folder / "out" / "from_one").records} == {"one"}
 
