@@ -1,0 +1,99 @@
+"""A training step of this checkout beside another's: python -m benchmarks.step_time <other checkout> source=<text> [rounds=20]
+
+Both train nanoGPT's CPU preset, each in a process of its own, in turns of 20 steps, so that a noisy machine is as noisy
+for one as for the other. What counts is the median of the ratios of neighbouring turns; the spread is printed with it.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent.parent
+CONTENDER = """
+import sys, time
+from pathlib import Path
+from benchmarks import nanogpt_cpu as benchmark
+from minigpt.data.dataset import open_dataset
+
+folder = Path(sys.argv[1])
+run = benchmark.preset(f"data.folder={folder / 'data'}", f"out={folder / 'out'}", "name=timing", *sys.argv[2:])
+dataset = open_dataset("shakespeare_char", run.data.folder, block_size=run.model.block_size)
+step = benchmark.our_step(run, dataset, Path(sys.argv[1]))
+for _ in range(benchmark.TURN):
+    step()
+print("ready", flush=True)
+for _ in sys.stdin:
+    began = time.perf_counter()
+    for _ in range(benchmark.TURN):
+        step()
+    print((time.perf_counter() - began) / benchmark.TURN * 1000, flush=True)
+"""
+
+
+def main(other: str, source: str, rounds: int = 20, *overrides: str) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        folders = {name: Path(scratch) / name for name in ("this", "other")}
+        places = {"this": HERE, "other": Path(other).resolve()}
+        with contender(places["this"], folders["this"], source, overrides) as this:
+            with contender(places["other"], folders["other"], source, overrides) as that:
+                times: dict[str, list[float]] = {"this": [], "other": []}
+                for number in range(rounds):
+                    turns = [("this", this), ("other", that)]
+                    for name, process in turns if number % 2 else reversed(turns):
+                        times[name].append(turn(process))
+    ratios = [mine / theirs for mine, theirs in zip(times["this"], times["other"], strict=True)]
+    for name, found in times.items():
+        print(f"{name:>6}: median {statistics.median(found):.2f} ms per step, fastest {min(found):.2f}")
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    print(
+        f" ratio: {middle:.3f}, quartiles {low:.3f} to {high:.3f}, of fastest {min(times['this']) / min(times['other']):.3f}"
+    )
+
+
+@contextmanager
+def contender(checkout: Path, folder: Path, source: str, overrides: tuple[str, ...]) -> Iterator[subprocess.Popen[str]]:
+    """A process that takes 20 steps for every line it is sent, its dataset prepared and its first steps behind it."""
+    folder.mkdir()
+    environment = os.environ | {"PYTHONPATH": str(checkout)}
+    words = ["dataset=shakespeare_char", f"source={Path(source).resolve()}", f"folder={folder / 'data'}"]
+    subprocess.run(
+        [sys.executable, "data/prepare.py", *words],
+        cwd=checkout,
+        env=environment,
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", CONTENDER, str(folder), *overrides],
+        cwd=checkout, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        if process.stdout.readline().strip() != "ready":
+            raise SystemExit(f"{checkout}: its benchmark did not start")
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def turn(process: subprocess.Popen[str]) -> float:
+    """Milliseconds per step of one turn."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write("go\n")
+    process.stdin.flush()
+    return float(process.stdout.readline())
+
+
+if __name__ == "__main__":
+    given = dict(word.split("=", 1) for word in sys.argv[2:] if word.startswith(("source=", "rounds=")))
+    rest = [word for word in sys.argv[2:] if not word.startswith(("source=", "rounds="))]
+    main(sys.argv[1], given["source"], int(given.get("rounds", 20)), *rest)
