@@ -1,4 +1,6 @@
-"""A training step of this checkout beside another's: python -m benchmarks.step_time <other checkout> source=<text> [rounds=20]
+"""A training step of this checkout beside another one's.
+
+python -m benchmarks.step_time <other checkout> source=<text> [rounds=20]
 
 Both train nanoGPT's CPU preset, each in a process of its own, in turns of 20 steps, so that a noisy machine is as noisy
 for one as for the other. What counts is the median of the ratios of neighbouring turns; the spread is printed with it.
@@ -12,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent.parent
@@ -38,23 +40,22 @@ for _ in sys.stdin:
 
 
 def main(other: str, source: str, rounds: int = 20, *overrides: str) -> None:
-    with tempfile.TemporaryDirectory() as scratch:
-        folders = {name: Path(scratch) / name for name in ("this", "other")}
-        places = {"this": HERE, "other": Path(other).resolve()}
-        with contender(places["this"], folders["this"], source, overrides) as this:
-            with contender(places["other"], folders["other"], source, overrides) as that:
-                times: dict[str, list[float]] = {"this": [], "other": []}
-                for number in range(rounds):
-                    turns = [("this", this), ("other", that)]
-                    for name, process in turns if number % 2 else reversed(turns):
-                        times[name].append(turn(process))
-    ratios = [mine / theirs for mine, theirs in zip(times["this"], times["other"], strict=True)]
+    checkouts = {"this": HERE, "other": Path(other).resolve()}
+    times: dict[str, list[float]] = {name: [] for name in checkouts}
+    with tempfile.TemporaryDirectory() as scratch, ExitStack() as running:
+        turns = {
+            name: running.enter_context(contender(place, Path(scratch) / name, source, overrides))
+            for name, place in checkouts.items()
+        }
+        for number in range(rounds):
+            for name in checkouts if number % 2 else reversed(checkouts):
+                times[name].append(turn(turns[name]))
     for name, found in times.items():
         print(f"{name:>6}: median {statistics.median(found):.2f} ms per step, fastest {min(found):.2f}")
+    ratios = [mine / theirs for mine, theirs in zip(times["this"], times["other"], strict=True)]
     low, middle, high = statistics.quantiles(ratios, n=4)
-    print(
-        f" ratio: {middle:.3f}, quartiles {low:.3f} to {high:.3f}, of fastest {min(times['this']) / min(times['other']):.3f}"
-    )
+    fastest = min(times["this"]) / min(times["other"])
+    print(f" ratio: {middle:.3f}, quartiles {low:.3f} to {high:.3f}, of the fastest {fastest:.3f}")
 
 
 @contextmanager
