@@ -18,6 +18,7 @@ from minigpt import config, presets, registry, schema
 from minigpt.errors import UserError, unknown
 from minigpt.plugins import load_plugins
 from minigpt.presets import CONF
+from minigpt.training.resume import resumed
 
 T = TypeVar("T")
 
@@ -92,12 +93,12 @@ def run_hydra(config_name: str, root: type[T], task: Callable[[T], Any]) -> int 
 
 def chosen(cfg: Any, overrides: list[str]) -> Any:
     """What was composed; with ``resume`` the configuration of that run, with ``init_from`` the model of that one."""
-    resumed = config.resumed(cfg, overrides)
-    if "init_from" not in resumed or resumed["init_from"] is None:
-        return resumed
+    composed = resumed(cfg, overrides)
+    if "init_from" not in composed or composed["init_from"] is None:
+        return composed
     from minigpt.training.init_from import inherited  # torch: only where there are weights to read
 
-    return inherited(config.to_plain(resumed), overrides)
+    return inherited(config.to_plain(composed), overrides)
 
 
 @functools.cache

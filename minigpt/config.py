@@ -17,6 +17,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from minigpt import presets, registry, schema
 from minigpt.blocks import BlockSpec, LayerCount, ShareSpec, resolve_blocks, resolve_sites
 from minigpt.errors import UserError
+from minigpt.files import read_text
 from minigpt.plugins import load_plugins
 from minigpt.registry import Component, Parts, Spec
 from minigpt.schema import (
@@ -33,6 +34,8 @@ from minigpt.schema import (
 )
 
 T = TypeVar("T")
+LARGEST_YAML = 1 << 20
+"""Bytes of a stored configuration; one of a hundred different layers has some 50,000."""
 
 
 Seed = Annotated[int, Range(ge=0, lt=2**63)]  # what torch's generators take
@@ -223,14 +226,16 @@ class TrainConfig:
         content = schema.plain(self)
         for key in NOT_IDENTITY:
             content.pop(key)
-        for key in NOT_IDENTITY_OF_TRAINING:
-            content["training"].pop(key)
+        for group, keys in NOT_IDENTITY_WITHIN.items():
+            for key in keys:
+                content[group].pop(key)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 NOT_IDENTITY = ("out", "name", "resume", "study", "workers", "skip_invalid", "logger", "explorations", "device")
 """Top-level keys that say where a run goes and who watches it, not what comes out."""
-NOT_IDENTITY_OF_TRAINING = ("threads", "log_interval", "checkpoint_interval")
+NOT_IDENTITY_WITHIN = {"data": ("folder",), "training": ("threads", "log_interval", "checkpoint_interval")}
+"""Keys of groups for which the same holds."""
 
 
 def check(cfg: Any, root: type[T]) -> T:
@@ -243,51 +248,6 @@ def check(cfg: Any, root: type[T]) -> T:
     if content.get("plugins"):
         load_plugins(content["plugins"])
     return schema.typed(root, presets.spell_out(content) if issubclass(root, TrainConfig) else content)
-
-
-RESUMABLE = (
-    "plugins",
-    "training.max_",
-    "training.patience",
-    "training.min_delta",
-    "training.log_interval",
-    "training.threads",
-    "logger",
-)
-"""What may change when a run goes on: how far it goes and who watches it."""
-
-
-def resumed(cfg: Any, overrides: list[str]) -> Any:
-    """With ``resume=out/<run>``, the configuration stored there, and on top what the command line may still change.
-
-    Without it, ``cfg`` as it is. Raises UserError for a missing run, or an override that would make it another run.
-    """
-    content = to_plain(cfg)
-    if "resume" not in content or content["resume"] is None:
-        return cfg
-    folder = Path(content["resume"])
-    if not (folder / "config.yaml").is_file():
-        raise UserError(
-            f"resume: no run in '{folder}' (no config.yaml there). Give the run's folder, such as out/<run>"
-        )
-    stored = load_yaml(folder / "config.yaml") | {"resume": str(folder)}
-    unnamed = [p for p in stored.get("plugins") or [] if p not in content["plugins"]]
-    if unnamed:  # what is loaded runs no code of its own accord
-        raise UserError(f"resume: '{folder}' needs the plugins it was started with: plugins=[{','.join(unnamed)}]")
-    for override in overrides:
-        key = override.lstrip("+").split("=", 1)[0]
-        if key == "resume":
-            continue
-        if not key.startswith(RESUMABLE):
-            raise UserError(
-                f"{key}: a resumed run keeps its own configuration; this cannot change. "
-                f"What may: {', '.join(k + '*' for k in RESUMABLE)}. Otherwise start a new run"
-            )
-        stored[key.split(".")[0]] = content[key.split(".")[0]] if key == "logger" else stored[key.split(".")[0]]
-        if "." in key:
-            group, option = key.split(".", 1)
-            stored[group][option] = content[group][option]
-    return stored
 
 
 def to_plain(cfg: Any) -> dict[str, Any]:
@@ -304,18 +264,49 @@ def to_plain(cfg: Any) -> dict[str, Any]:
 
 
 def load_yaml(file: Path) -> dict[str, Any]:
-    """Read a configuration file with OmegaConf's YAML rules (3e-4 is a number); raises UserError when it is torn."""
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
+    """Read a stored configuration with OmegaConf's rules for scalars (3e-4 is a number), and nothing else of it.
+
+    Such a file may be a stranger's. Raises UserError when it is torn, and for what it could reach out with or grow by:
+    interpolations such as ``${oc.env:HOME}`` are never resolved, anchors never followed.
+    """
     from yaml import YAMLError
 
+    text = read_text(file, limit=LARGEST_YAML)
     try:
-        content = to_plain(OmegaConf.load(file))
-    except (YAMLError, OmegaConfBaseException, OSError) as error:
-        raise UserError(f"{file}: cannot be read: {' '.join(str(error).split())[:200]}") from None
-    if not isinstance(content, dict) or not content:
-        raise UserError(f"{file}: not a configuration")
+        content = _plain_yaml(text)
+        if not isinstance(content, dict) or not content:
+            raise UserError(f"{file}: not a configuration")
+        _refuse_interpolations(content, file)
+    except (YAMLError, ValueError, TypeError, RecursionError) as error:
+        what = "nested too deep" if isinstance(error, RecursionError) else " ".join(str(error).split())[:200]
+        raise UserError(f"{file}: cannot be read: {what}") from None
     return content
+
+
+def _plain_yaml(text: str) -> Any:
+    """YAML without anchors: a few lines of them can stand for a file larger than any memory."""
+    import yaml
+    from omegaconf._utils import get_yaml_loader
+
+    class Loader(get_yaml_loader()):  # type: ignore[misc]
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.AliasEvent):
+                raise yaml.YAMLError(f"*{self.peek_event().anchor}: anchors are not followed, write the value out")
+            return super().compose_node(parent, index)
+
+    return yaml.load(text, Loader=Loader)
+
+
+def _refuse_interpolations(value: Any, file: Path, path: str = "") -> None:
+    if isinstance(value, dict):
+        for key, each in value.items():
+            _refuse_interpolations(str(key), file, path)
+            _refuse_interpolations(each, file, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list):
+        for i, each in enumerate(value):
+            _refuse_interpolations(each, file, f"{path}[{i}]")
+    elif isinstance(value, str) and "${" in value:
+        raise UserError(f"{file}: {path}: '{value[:80]}' would be filled in from outside. Write the value itself")
 
 
 def save_yaml(value: Any, file: Path) -> None:

@@ -99,7 +99,7 @@ def load_checkpoint(path: Path | str, device: torch.device | str = "cpu", plugin
         try:
             _check_fit(GPT.on_meta(spec), stored, folder)  # before memory is taken for sizes a file only claims
             model = GPT.create(spec, device, initialise=False)
-        except (RuntimeError, ValueError, TypeError, MemoryError) as error:
+        except (RuntimeError, ValueError, TypeError, MemoryError, OverflowError) as error:
             raise UserError(f"{folder / SPEC}: this model cannot be built on {device} ({error})") from None
         _fill(model, stored)
     return Checkpoint(model.eval(), spec, read_json(folder, TOKENIZER), read_meta(folder), folder)
@@ -162,19 +162,24 @@ def _listed(transforms: Sequence[Any]) -> str:
 def read_spec(folder: Path) -> ModelSpec:
     """The ModelSpec stored in a checkpoint folder; raises UserError for one that cannot be built here."""
     content = read_json(folder, SPEC)
-    plugins = content.pop("plugins", [])
+    plugins, blocks = content.pop("plugins", []), content.get("blocks")
+    if isinstance(blocks, list) and len(blocks) != content.get("n_layer"):
+        n_layer = str(content.get("n_layer"))[:20]
+        raise UserError(f"{folder / SPEC}: n_layer is {n_layer}, but {len(blocks)} blocks are described")
     try:
         spec = typed(ModelSpec, content)
     except UserError as error:
-        missing = [str(p) for p in plugins if p not in sys.modules] if isinstance(plugins, list) else []
+        missing = (
+            [p for p in plugins if isinstance(p, str) and p not in sys.modules] if isinstance(plugins, list) else []
+        )
         if missing:
             raise UserError(
                 f"{folder / SPEC}: needs the plugin {', '.join(missing)}, and a checkpoint imports nothing by itself. "
                 f"If you trust it: plugins=[{','.join(missing)}]"
             ) from None
         raise UserError(f"{folder / SPEC}: {error}") from None
-    if len(spec.blocks) != spec.n_layer:
-        raise UserError(f"{folder / SPEC}: n_layer is {spec.n_layer}, but {len(spec.blocks)} blocks are described")
+    except (OverflowError, RecursionError) as error:
+        raise UserError(f"{folder / SPEC}: no model of this world ({error})") from None
     return spec
 
 

@@ -21,6 +21,7 @@ from minigpt.errors import UserError
 from minigpt.files import DiskFullError, Lock, is_disk_full
 from minigpt.model import GPT, resolve
 from minigpt.training.budget import Budget
+from minigpt.training.companions import refuse_other_tokenizer
 from minigpt.training.display import describe
 from minigpt.training.folder import RunFolder
 from minigpt.training.history import budgets_of, refuse_spent, told_of_change
@@ -33,7 +34,7 @@ from minigpt.training.interruption import Interruption
 from minigpt.training.matching import code_of, went_on
 from minigpt.training.plan import plan_of
 from minigpt.training.record import RunRecord, provenance, read_run
-from minigpt.training.state import SavedState, last_checkpoint, load_state
+from minigpt.training.state import SavedState, UnusableStateError, last_checkpoint, load_state
 from minigpt.training.trainer import Trainer, over
 
 
@@ -102,6 +103,10 @@ def train(run: TrainConfig, folder: RunFolder, overrides: Mapping[str, Any], hoo
             trainer = Trainer(run, plan.spec, dataset, precision, record, checkpoint, state, watching)
             outcome = trainer.run(interruption)
         return trainer.record.updated(status=outcome.status, reason=outcome.reason, **trainer.results())
+    except UnusableStateError:
+        if former is not None:
+            former.write()
+        raise
     except BaseException as error:
         return close_failed(record, error)
 
@@ -132,7 +137,11 @@ def find_state(former: RunRecord, dataset: Dataset) -> tuple[Path | None, SavedS
             f"Start a new run with a smaller optimizer.lr or a longer warm-up"
         )
     checkpoint = last_checkpoint(former.folder, former)
-    return checkpoint, None if checkpoint is None else load_state(checkpoint, dataset.hash)
+    if checkpoint is None:
+        return None, None
+    state = load_state(checkpoint, dataset.hash)
+    refuse_other_tokenizer(checkpoint, dataset)
+    return checkpoint, state
 
 
 def is_finished(run: TrainConfig, state: SavedState) -> bool:

@@ -42,7 +42,7 @@ def told_of_change(run: TrainConfig, former: RunRecord, state: SavedState) -> st
         return ""
     at, last = state.standing, former.budgets[-1]
     schedule = registry.build(run.schedule)
-    base = state.optimizer[0]["param_groups"][0]["base_lr"]
+    base = getattr(run.optimizer.options, "lr", 1.0)  # an optimizer without one: shares of its rate
     rates, lengths = [], []
     for training in (dataclasses.replace(run.training, **{key: getattr(last, key) for key in LIMITS}), run.training):
         total = Budget.of(training, run.model.block_size).total_steps(at.step, at.seconds)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from minigpt import registry
 from minigpt.config import TrainConfig
-from minigpt.files import sha256_of
 from minigpt.registry import Spec
 from minigpt.training.record import RunRecord
 
@@ -35,13 +32,7 @@ def same_trial(record: RunRecord, run: TrainConfig, code: Mapping[str, str] | No
 def code_of(run: TrainConfig) -> dict[str, str]:
     """``axis=name`` -> hash of its code, of every variant a run is made of."""
     used = {(spec.axis, spec.name) for spec in (*_specs(run), *_specs(run.resolved_blocks()))}
-    return {f"{axis}={name}": code_hash(axis, name) for axis, name in sorted(used)}
-
-
-def code_hash(axis: str, name: str) -> str:
-    """Hash of the file that holds a variant."""
-    found = importlib.util.find_spec(registry.entry(axis, name).module)
-    return sha256_of(Path(found.origin))[:16] if found is not None and found.origin is not None else ""
+    return {f"{axis}={name}": registry.code_hash(axis, name) for axis, name in sorted(used)}
 
 
 def went_on(former: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:

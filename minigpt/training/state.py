@@ -12,6 +12,7 @@ import torch
 
 from minigpt.errors import UserError
 from minigpt.model.checkpoint import find_checkpoint, verified
+from minigpt.schema import typed
 from minigpt.training.record import RunRecord
 
 STATE = "state.pt"
@@ -78,17 +79,32 @@ def last_checkpoint(folder: Path, record: RunRecord) -> Path | None:
         raise
 
 
+class UnusableStateError(UserError):
+    """A training state that is whole, but not of this run's model and optimizer."""
+
+
 def load_state(checkpoint: Path, dataset_hash: str) -> SavedState:
-    """The training state of a checkpoint. Raises UserError when it is torn, or of another dataset."""
-    *_, file = verified(checkpoint, ("model.safetensors", "model.json", STATE))
+    """The training state of a checkpoint. Raises UserError when it is torn, no such state, or of another dataset."""
+    *_, file = verified(checkpoint, ("model.safetensors", "model.json", "tokenizer.json", STATE))
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
-        state = SavedState(**content | {"standing": Standing(**content["standing"])})
+        state = SavedState(**content | {"standing": _standing(content["standing"])})
+    except MemoryError:
+        raise
     except Exception as error:  # whatever unpickling a stranger's file raises
-        raise UserError(f"{file}: cannot be read ({str(error).splitlines()[0]}). Start a new run") from None
+        raise UserError(f"{file}: cannot be read ({(str(error).splitlines() or [''])[0]}). Start a new run") from None
     if state.dataset_hash != dataset_hash:
         raise UserError(
-            f"{file}: trained on other data (dataset hash {state.dataset_hash[:12]}, now {dataset_hash[:12]}). "
+            f"{file}: trained on other data (dataset hash {str(state.dataset_hash)[:12]}, now {dataset_hash[:12]}). "
             f"Prepare the dataset as it was, or start a new run"
         )
     return state
+
+
+def _standing(content: Mapping[str, Any]) -> Standing:
+    """Where a run stands, of the types it should have; the window's values are whatever a task measures."""
+    standing = typed(Standing, {**content, "window": {}}, "standing")
+    if standing.step < 0 or standing.tokens < 0:
+        raise ValueError(f"standing.step: {standing.step} steps, {standing.tokens} tokens")
+    window = {str(name): (int(times), total) for name, (times, total) in content["window"].items()}
+    return dataclasses.replace(standing, window=window)

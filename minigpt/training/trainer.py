@@ -15,7 +15,7 @@ import torch
 from minigpt import registry
 from minigpt.config import TrainConfig
 from minigpt.data.dataset import Dataset
-from minigpt.device import Precision, peak_memory, random_state, set_random_state
+from minigpt.device import Precision, is_out_of_memory, peak_memory, random_state, set_random_state
 from minigpt.model import GPT, ModelSpec
 from minigpt.model.checkpoint import load_weights, save_checkpoint
 from minigpt.training.budget import Budget
@@ -26,7 +26,7 @@ from minigpt.training.hooks.base import Hook, by_name
 from minigpt.training.init_from import started
 from minigpt.training.interruption import Interruption
 from minigpt.training.record import RunRecord
-from minigpt.training.state import STATE, SavedState, Standing
+from minigpt.training.state import STATE, SavedState, Standing, UnusableStateError
 from minigpt.training.tasks.base import Task
 
 
@@ -321,13 +321,23 @@ class Trainer:
 
     def _restore(self, checkpoint: Path, state: SavedState) -> None:
         load_weights(self.model, checkpoint)
-        self.optimizer.load_state_dict(state.optimizer)
-        self.scaler.load_state_dict(dict(state.scaler))
-        self.at = dataclasses.replace(state.standing)
-        set_random_state(state.random, self.device)
-        for name, hook in self.hooks.items():
-            if name in state.hooks:
-                hook.restore(state.hooks[name])
+        try:
+            if other := self.optimizer.mismatch(state.optimizer):
+                raise ValueError(other)
+            self.optimizer.load_state_dict(state.optimizer)
+            self.scaler.load_state_dict(dict(state.scaler))
+            self.at = dataclasses.replace(state.standing)
+            set_random_state(state.random, self.device)
+            for name, hook in self.hooks.items():
+                if name in state.hooks:
+                    hook.restore(state.hooks[name])
+        except (ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
+            if is_out_of_memory(error):
+                raise
+            first = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UnusableStateError(
+                f"{checkpoint / STATE}: does not fit this run: {first}. Start a new run"
+            ) from error
 
 
 def over(at: Standing, config: TrainConfig, budget: Budget, seconds: float) -> str:

@@ -54,4 +54,6 @@ class MetricsFile(Hook):
         return self.stream.tell()
 
     def restore(self, state: int) -> None:
+        if type(state) is not int or state < 0:
+            raise ValueError(f"metrics.jsonl: {state!r} are no bytes to keep")
         self.keep = state

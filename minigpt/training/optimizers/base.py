@@ -72,6 +72,23 @@ class Optimizer:
     def state_dict(self) -> list[dict[str, Any]]:
         return [part.state_dict() for part in self.parts]
 
+    def mismatch(self, state: Any) -> str:
+        """Why what :meth:`state_dict` gave cannot be loaded here; nothing when it can. A variant whose state has other
+        shapes than its parameters says what shapes those are."""
+        if len(state) != len(self.parts):
+            return f"an optimizer of {len(state)} parts, here of {len(self.parts)}"
+        for part, stored in zip(self.parts, state, strict=True):
+            here, there = part.param_groups, stored["param_groups"]
+            if [len(group["params"]) for group in here] != [len(group["params"]) for group in there]:
+                return "its optimizer has other groups of parameters"
+            parameters = [parameter for group in here for parameter in group["params"]]
+            for number, values in stored["state"].items():
+                shape = tuple(parameters[number].shape)
+                for name, value in values.items():
+                    if isinstance(value, torch.Tensor) and value.numel() > 1 and tuple(value.shape) != shape:
+                        return f"{name} of the optimizer has shape {tuple(value.shape)}, its parameter {shape}"
+        return ""
+
     def load_state_dict(self, state: list[dict[str, Any]]) -> None:
         for part, stored in zip(self.parts, state, strict=True):
             part.load_state_dict(stored)
