@@ -18,9 +18,7 @@ from typing import Any
 
 from minigpt import registry, schema
 from minigpt.errors import UserError, shown, unknown
-
-CONF = Path(__file__).resolve().parent.parent / "conf"
-"""The project's configuration files."""
+from minigpt.shipped import CONF
 
 Node = dict[str, Any]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,10 @@ import pytest
 os.environ.setdefault("WANDB_MODE", "offline")
 # Small tensors: several threads of several processes would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# What a test starts is this checkout, wherever it starts it.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+)
 
 
 def pytest_addoption(parser):

@@ -10,6 +10,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from minigpt import cli, config, presets, registry, schema
+from minigpt.cli.words import in_hydras_words
 from minigpt.config import TrainConfig, check
 from minigpt.errors import UserError
 from minigpt.model import GPT, resolve
@@ -25,7 +26,7 @@ def composed(*overrides: str) -> TrainConfig:
     cli.store_components()
     cli.store_explorations()
     with initialize_config_dir(str(ROOT / "conf"), version_base=None):
-        return check(compose("train", cli.with_own_checks(list(overrides))), TrainConfig)
+        return check(compose("train", in_hydras_words(list(overrides), TrainConfig)), TrainConfig)
 
 
 def test_the_default_choices_are_the_house_defaults():

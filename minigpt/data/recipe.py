@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
-from pathlib import Path
 
 from minigpt.data.tokenizers import KINDS
 from minigpt.errors import UserError, unknown
 from minigpt.schema import options
-
-RECIPES = Path(__file__).resolve().parents[2] / "data"
+from minigpt.shipped import RECIPES
 
 
 @options

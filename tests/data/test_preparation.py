@@ -218,7 +218,7 @@ def test_the_command_prepares_and_says_what_and_where(tmp_path, verse):
     [
         (["datset=pydocs"], "unknown key 'datset'. Did you mean 'dataset'?"),
         (["dataset=pydoc"], "Did you mean 'pydocs'?"),
-        (["pydocs"], "Did you mean dataset=pydocs?"),
+        (["pydoc"], "Did you mean 'pydocs'?"),
         (["source=nowhere.txt", "name=x"], "source: nowhere.txt does not exist"),
         (["source=data"], "name=<new>"),
         (["name=x"], "source=<file, folder or glob>"),
@@ -234,10 +234,13 @@ def test_the_command_prepares_and_says_what_and_where(tmp_path, verse):
     ],
 )
 def test_a_mistake_is_one_or_two_lines_without_traceback(arguments, message, capsys, monkeypatch):
-    from minigpt.data.command_line import main
+    from minigpt.cli.prepare import main
 
     monkeypatch.chdir(ROOT)
-    assert main(arguments, "") == 2
+    monkeypatch.setattr(sys, "argv", ["prepare.py", *arguments])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
     output = capsys.readouterr()
     assert message in output.err
     assert "Traceback" not in output.err
@@ -249,14 +252,14 @@ def test_the_process_exits_with_2_for_a_mistake_and_0_for_help():
     assert wrong.returncode == 2
     assert wrong.stderr.startswith("datset: unknown key")
     assert asked.returncode == 0
-    assert "datasets with a recipe: " in asked.stdout
+    assert "pydocs, shakespeare_char, template" in asked.stdout
     assert bare.returncode == 2
 
 
 def test_a_new_dataset_starts_as_a_copy_of_the_template(tmp_path):
     import shutil
 
-    for folder in ("minigpt", "data", "conf/data"):
+    for folder in ("minigpt", "data", "conf"):
         shutil.copytree(
             ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("*.bin", "*.json", "__pycache__")
         )
@@ -268,7 +271,11 @@ def test_a_new_dataset_starts_as_a_copy_of_the_template(tmp_path):
     assert subprocess.run([*create, "../up"], capture_output=True).returncode == 2
     assert "name: sums" in (tmp_path / "conf/data/sums.yaml").read_text()
     result = subprocess.run(
-        [sys.executable, "data/prepare.py", "dataset=sums"], cwd=tmp_path, capture_output=True, text=True
+        [sys.executable, "data/prepare.py", "dataset=sums"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
     )
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "data/sums/train.bin").stat().st_size > 100_000

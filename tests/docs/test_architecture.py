@@ -26,7 +26,9 @@ def test_every_file_named_exists():
 
 def test_the_walks_pass_every_file_of_the_house_exactly_once():
     passed = Counter(re.findall(r"`([\w/]+\.py)`", WALKS))
-    house = {*(ROOT / "minigpt").rglob("*.py"), *(ROOT / "analysis").rglob("*.py"), *ROOT.glob("*.py")}
+    house = {*(ROOT / "minigpt").rglob("*.py"), *(ROOT / "analysis").rglob("*.py"), *ROOT.glob("*.py")} - {
+        ROOT / "setup.py"
+    }
     house -= {f for f in house if f.name in ("__init__.py", "base.py")} | variant_files()
     house |= {ROOT / "data" / "prepare.py", ROOT / "minigpt" / "components" / "base.py"}
     missing = sorted(str(f.relative_to(ROOT)) for f in house if str(f.relative_to(ROOT)) not in passed)

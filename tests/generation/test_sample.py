@@ -9,12 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import OmegaConf
 
 from minigpt.data.tokenizers import ByteTokenizer, CharTokenizer
 from minigpt.errors import UserError
-from minigpt.generation.config import SampleConfig, Sampling, verbatim
+from minigpt.generation.config import SampleConfig, Sampling
 from minigpt.generation.decoding import generate
 from minigpt.generation.sample import _texts, sample
 from minigpt.model import GPT
@@ -94,41 +92,6 @@ def test_characters_spread_over_tokens_are_printed_whole():
     assert "".join(_texts(iter([0x61, 0xF0]), ByteTokenizer())) == "a\N{REPLACEMENT CHARACTER}"
     ids = np.random.default_rng(0).integers(0, 256, 500)
     assert all(_texts(iter(ids.tolist()), ByteTokenizer()))
-
-
-PLAIN = [
-    "The ",
-    " a",
-    "a,b",
-    "f(x",
-    "[a",
-    "{b: c",
-    "null",
-    "12",
-    "1e3",
-    "",
-    "it's",
-    "a=b",
-    "ü",
-    "a\nb",
-    "#",
-    "~+",
-    "FILE:a b.t",
-]
-TRICKY = ['say "hi" now', "'", '"', "c:\\dir\\", "\\n", '\\"', 'a\\\\"b', "\\\\", "${x}", "\\${x}", "\\\\${x} $y"]
-
-
-@pytest.mark.parametrize("prompt", PLAIN + TRICKY)
-def test_a_prompt_passes_through_hydra_as_it_is(prompt):
-    (argument,) = verbatim([f"start={prompt}"])
-    read = OverridesParser.create().parse_override(argument).value()
-    assert isinstance(read, str)
-    assert OmegaConf.create({"start": read}).start == prompt
-
-
-def test_only_the_values_of_text_keys_are_quoted():
-    arguments = ["top_k=3", "--cfg", "job", "start='quoted already, for Hydra'", "checkpoint=null"]
-    assert verbatim(arguments) == arguments
 
 
 def cli(*arguments: str) -> subprocess.CompletedProcess:

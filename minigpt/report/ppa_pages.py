@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from analysis.ppa_rows import Report, VariantRow
 from minigpt.files import write_text
 from minigpt.hardware.pricing import AREA_FIELDS, ENERGY_FIELDS
+from minigpt.report.ppa_rows import Report, VariantRow
 from minigpt.schema import plain
 
 TEMPLATES = Path(__file__).parent / "templates"

@@ -11,19 +11,21 @@ from typing import Annotated, Literal
 import pytest
 
 from minigpt import catalogue, registry
-from minigpt.__main__ import main
+from minigpt.cli.console import main
 from minigpt.schema import PositiveInt, Probability, Range
 
 
 def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess:
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     return subprocess.run(
         [sys.executable, "-m", "minigpt", *arguments], capture_output=True, text=True, cwd=cwd or root
     )
 
 
 def printed(capsys, *arguments: str) -> str:
-    main(list(arguments))
+    with pytest.raises(SystemExit) as end:
+        main(list(arguments))
+    assert end.value.code == 0
     return capsys.readouterr().out
 
 
@@ -33,7 +35,7 @@ def test_the_overview_lists_every_name_of_every_axis_without_torch(capsys, monke
     for axis in registry.axes():
         for name in registry.names(axis):
             assert any(f" {name} " in line for line in lines), (axis, name)
-    script = "import sys; from minigpt.__main__ import main; main(['components']); sys.exit('torch' in sys.modules)"
+    script = "import sys; from minigpt.cli.console import main; main(['components']); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True).returncode == 0
 
 
@@ -96,8 +98,8 @@ def test_a_variant_from_outside_is_listed_like_our_own(tmp_path):
         "        eps: float = 1e-3\n"
         "        gain: bool = True\n"
     )
-    root = Path(__file__).parents[1]
-    script = f"import sys; sys.path.insert(0, {str(root)!r}); from minigpt.__main__ import main; "
+    root = Path(__file__).parents[2]
+    script = f"import sys; sys.path.insert(0, {str(root)!r}); from minigpt.cli.console import main; "
     script += "main(['components', 'norm', '--json', '--plugins', 'my_norm'])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=True)
     (mine,) = [entry for entry in json.loads(done.stdout) if entry["name"] == "mine"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def run(folder: Path, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -101,7 +101,14 @@ def test_composing_needs_no_torch(tmp_path):
 def test_help_lists_what_can_be_chosen(tmp_path):
     done = run(tmp_path, "train.py", "--help")
     assert done.returncode == 0
-    for word in ("softmax: ", "consmax", "nanogpt_cpu", "gqa", "python train.py"):
+    for word in (
+        "softmax=softmax ",
+        "consmax",
+        "nanogpt_cpu",
+        "gqa",
+        "train.py -m softmax",
+        "steps between validations",
+    ):
         assert word in done.stdout, word
 
 
@@ -124,5 +131,5 @@ def test_a_torn_configuration_is_named_on_resume(tmp_path):
 def test_only_training_sweeps(tmp_path):
     done = run(tmp_path, "sample.py", "-m", "checkpoint=out/a", "seed=0,1")
     assert done.returncode == 2
-    assert "only train.py sweeps" in done.stderr
+    assert "only training sweeps" in done.stderr
     assert list(tmp_path.iterdir()) == []

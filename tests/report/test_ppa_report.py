@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from analysis import ppa_pages, ppa_rows
-from analysis.ppa_report import PpaReportConfig, write_report
 from minigpt import config
 from minigpt.errors import UserError
 from minigpt.hardware import load
-from tests.analysis.fake_runs import make_run
+from minigpt.report import ppa_pages, ppa_rows
+from minigpt.report.ppa import PpaReportConfig, write_report
+from tests.report.fake_runs import make_run
 from tests.specs import make_spec
 
 EDGE = load("edge_16nm")

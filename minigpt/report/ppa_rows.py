@@ -18,7 +18,7 @@ from minigpt.training.record import RunRecord
 
 
 @dataclasses.dataclass(frozen=True)
-class Variant:
+class PricedVariant:
     """What a sweep compares: runs that differ in their seed only, and what their model costs."""
 
     name: str
@@ -173,12 +173,14 @@ class Report:
     assumptions: tuple[AssumptionRow, ...]
 
 
-def priced(name: str, runs: Sequence[RunRecord], cost_of: Any, spec: HardwareSpec, context: int, batch: int) -> Variant:
+def priced(
+    name: str, runs: Sequence[RunRecord], cost_of: Any, spec: HardwareSpec, context: int, batch: int
+) -> PricedVariant:
     """A variant with its figures. cost_of: the model's ``cost``, Work -> Cost."""
     step: Cost = cost_of(
         Work(batch=1, tokens=1, context=context, cache_bits=spec.memory.cache_bits, last_only=True)
     ).total
-    return Variant(
+    return PricedVariant(
         name=name,
         runs=tuple(runs),
         parameters=step.params,
@@ -190,7 +192,11 @@ def priced(name: str, runs: Sequence[RunRecord], cost_of: Any, spec: HardwareSpe
 
 
 def report(
-    variants: Sequence[Variant], left_out: Sequence[LeftOutRow], spec: HardwareSpec, batch: int, baseline: str | None
+    variants: Sequence[PricedVariant],
+    left_out: Sequence[LeftOutRow],
+    spec: HardwareSpec,
+    batch: int,
+    baseline: str | None,
 ) -> Report:
     """All rows. baseline: the name of a variant or of one of its runs; None is the first."""
     base = _baseline(variants, baseline)
@@ -279,7 +285,7 @@ def _by_kind(components: Iterable[ComponentPpa]) -> dict[str, list[ComponentPpa]
     return kinds
 
 
-def _baseline(variants: Sequence[Variant], name: str | None) -> Variant:
+def _baseline(variants: Sequence[PricedVariant], name: str | None) -> PricedVariant:
     if name is None:
         return variants[0]
     for variant in variants:
@@ -288,7 +294,7 @@ def _baseline(variants: Sequence[Variant], name: str | None) -> Variant:
     raise unknown("baseline", name, "no variant or run with a result is called", [v.name for v in variants])
 
 
-def _known(variant: Variant, field: str) -> list[float]:
+def _known(variant: PricedVariant, field: str) -> list[float]:
     return [value for run in variant.runs if (value := getattr(run, field)) is not None]
 
 
@@ -297,7 +303,7 @@ def _mean_and_std(values: Sequence[float]) -> tuple[float | None, float | None]:
     return mean, statistics.stdev(values) if len(values) > 1 else None
 
 
-def _compared(variant: Variant, base: Variant, what: str, spec: HardwareSpec) -> Ratio:
+def _compared(variant: PricedVariant, base: PricedVariant, what: str, spec: HardwareSpec) -> Ratio:
     a, b = variant.ppa, base.ppa
     figures = {
         "energy": (a.energy_per_token_mj, a.energy_draws_mj, b.energy_per_token_mj, b.energy_draws_mj),
@@ -307,7 +313,7 @@ def _compared(variant: Variant, base: Variant, what: str, spec: HardwareSpec) ->
     return ratio_to_baseline(*figures[what], spec.confidence)
 
 
-def _ratios(variant: Variant, base: Variant, spec: HardwareSpec) -> Mapping[str, float]:
+def _ratios(variant: PricedVariant, base: PricedVariant, spec: HardwareSpec) -> Mapping[str, float]:
     found: dict[str, float] = {}
     for what in ("energy", "latency", "area"):
         c = _compared(variant, base, what, spec)
@@ -317,7 +323,7 @@ def _ratios(variant: Variant, base: Variant, spec: HardwareSpec) -> Mapping[str,
     return found
 
 
-def _row(variant: Variant, base: Variant, spec: HardwareSpec, pareto: bool) -> VariantRow:
+def _row(variant: PricedVariant, base: PricedVariant, spec: HardwareSpec, pareto: bool) -> VariantRow:
     p = variant.ppa
     loss, loss_std = _mean_and_std(_known(variant, "val_loss"))
     bits, bits_std = _mean_and_std(_known(variant, "bits_per_byte"))

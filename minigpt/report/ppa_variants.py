@@ -7,8 +7,8 @@ import json
 from collections import Counter
 from collections.abc import Iterable
 
-from analysis.ppa_rows import LeftOutRow
 from minigpt import config
+from minigpt.report.ppa_rows import LeftOutRow
 from minigpt.training.record import RunRecord
 
 

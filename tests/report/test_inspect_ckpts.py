@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from analysis.checkpoint_analysis import inspect_ckpts
+from minigpt.cli.inspect import main
 from minigpt.model import GPT
 from minigpt.model.checkpoint import save_checkpoint
 from minigpt.training.record import RunRecord
 from tests.specs import make_spec
 
-SCRIPT = Path(inspect_ckpts.__file__)
+SCRIPT = Path(__file__).parents[2] / "analysis" / "checkpoint_analysis" / "inspect_ckpts.py"
 
 
 def record(folder: Path, **fields) -> None:
@@ -37,8 +37,17 @@ def out(tmp_path) -> Path:
     return out
 
 
+def show(*arguments: object) -> None:
+    """The command in this process, to its end."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["inspect_ckpts.py", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main()
+    assert end.value.code == 0
+
+
 def shown(capsys, *arguments: object) -> str:
-    inspect_ckpts.main([str(a) for a in arguments])
+    show(*arguments)
     return capsys.readouterr().out
 
 
@@ -79,7 +88,7 @@ def test_the_table_tells_what_each_run_was_and_reached(out, capsys, monkeypatch)
 
 def test_a_torn_record_is_named_and_the_others_are_shown(out, capsys):
     (out / "b" / "run.json").write_text('{"name": "b", ')
-    inspect_ckpts.main(["--directory", str(out), "--json"])
+    show("--directory", out, "--json")
     printed = capsys.readouterr()
     assert len(json.loads(printed.out)) == 3
     assert f"1 records could not be read:\n  {out / 'b' / 'run.json'}: not" in printed.err
@@ -119,8 +128,8 @@ def test_a_type_numpy_does_not_have_is_shown_without_numbers(tmp_path, capsys):
         (["--directory", "."], "no run (run.json) in it"),
         (["--path", "no_such_run"], "no such folder"),
         (["--path", "."], "no checkpoint here"),
-        (["--sort", "lost"], "invalid choice: 'lost'"),
-        (["--limit", "0"], "expected a whole number from 1"),
+        (["--sort", "lost"], "sort: expected one of loss, name, step, params, time, got 'lost'"),
+        (["--limit", "0"], "limit: 0 is out of range, expected >= 1"),
     ],
 )
 def test_a_mistake_is_said_and_the_exit_code_is_2(tmp_path, arguments, message):

@@ -1,0 +1,60 @@
+"""The console command: ``minigpt <command> [key=value ...]``, also ``python -m minigpt``."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+from minigpt.cli.entry import reported_errors, version
+from minigpt.errors import unknown
+
+COMMANDS = {
+    "train": ("train", "train; any part by name: attention=linear norm=dyt"),
+    "sweep": ("train", "train every combination: softmax=softmax,consmax seed=0,1 (train -m)"),
+    "search": ("search", "greedy search over sizes and names"),
+    "sample": ("sample", "continue a prompt with a trained model"),
+    "prepare": ("prepare", "text to tokens"),
+    "report": ("report", "report ppa: what runs cost on hardware, against what they reach"),
+    "inspect": ("inspect", "runs and checkpoints in a table"),
+    "components": ("components", "what is registered: names, papers, options, what each learns and can do"),
+}
+"""Command -> (module of this room, a line about it)."""
+
+_REPORTS = ("ppa",)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Read a command line (None: the process's) and do what it says; exit code 2 for a mistake in it."""
+    given = sys.argv[1:] if arguments is None else arguments
+    with reported_errors():
+        if not given or given[0] in ("-h", "--help"):
+            print(_page())
+            sys.exit(0 if given else 2)
+        if given[0] == "--version":
+            print(version())
+            return
+        command, *rest = given
+        if command not in COMMANDS:
+            raise unknown("minigpt", command, "there is no command", COMMANDS)
+        name = f"minigpt {command}"
+        if command == "report":
+            report = rest.pop(0) if rest else ""
+            if report not in _REPORTS:
+                raise unknown("minigpt report", report, "there is no report", _REPORTS)
+            name += f" {report}"
+        sys.argv = [name, *(["-m"] if command == "sweep" else []), *rest]
+        module = importlib.import_module(f"minigpt.cli.{COMMANDS[command][0]}")
+    module.main()
+
+
+def _page() -> str:
+    lines = [
+        "minigpt: swap any part of a GPT by name, train it, and see what the swap costs.",
+        "",
+        "minigpt <command> [key=value ...]",
+        *(f"  {name:<12} {words}" for name, (_, words) in COMMANDS.items()),
+        "",
+        "Each has --help. In a checkout, train.py, sample.py, hyperparam_search.py, data/prepare.py,",
+        "analysis/ppa_report.py and analysis/checkpoint_analysis/inspect_ckpts.py are the same commands.",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,52 @@
+"""The PPA report of the runs below a folder: quality beside energy, latency and area, for every variant of a sweep."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from minigpt.errors import UserError
+from minigpt.hardware import HardwareSpec
+from minigpt.schema import PositiveInt, options
+from minigpt.screen import visible
+
+if TYPE_CHECKING:
+    from minigpt.report.ppa_rows import Report
+
+
+@options
+class PpaReportConfig:
+    """Options of ``conf/ppa_report.yaml``, explained there."""
+
+    runs: str
+    hardware: HardwareSpec
+    out: str | None = None
+    context: PositiveInt | None = None
+    batch: PositiveInt = 1
+    baseline: str | None = None
+    plugins: list[str] = ()  # type: ignore[assignment]
+
+
+def write_report(config: PpaReportConfig) -> tuple[Report, Path]:
+    """Price every variant below ``config.runs``, write the four files; returns the report and their folder."""
+    from minigpt.model import GPT, read_spec
+    from minigpt.report import ppa_pages, ppa_rows, ppa_variants
+    from minigpt.training.record import find_runs
+
+    found_runs = find_runs(config.runs)
+    if found_runs.unreadable:
+        print(visible(found_runs.complaint(), lines=True), file=sys.stderr)
+    groups, left_out = ppa_variants.grouped(found_runs.records)
+    if not groups:
+        seen = ", ".join(f"{row.run} ({row.status})" for row in left_out) or "no runs at all"
+        raise UserError(f"runs: no completed run with a validation loss in {config.runs}; found {seen}")
+    variants = []
+    for name, runs in groups.items():
+        spec = read_spec(runs[0].folder)
+        model, context = GPT.on_meta(spec), config.context or spec.block_size
+        variants.append(ppa_rows.priced(name, runs, model.cost, config.hardware, context, config.batch))
+    found = ppa_rows.report(variants, left_out, config.hardware, config.batch, config.baseline)
+    folder = Path(config.out) if config.out else Path(config.runs) / "ppa"
+    ppa_pages.write(found, folder)
+    return found, folder

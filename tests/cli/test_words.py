@@ -1,0 +1,92 @@
+"""The grammar of the command line: text means itself, flags and pairs are told apart, mistakes are said."""
+
+from __future__ import annotations
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+
+from minigpt.cli.inspect import InspectConfig
+from minigpt.cli.words import in_hydras_words, plugins_named, text_keys
+from minigpt.config import TrainConfig
+from minigpt.errors import UserError
+from minigpt.generation.config import SampleConfig
+
+PLAIN = [
+    "The ",
+    " a",
+    "a,b",
+    "f(x",
+    "[a",
+    "{b: c",
+    "null",
+    "12",
+    "1e3",
+    "",
+    "it's",
+    "a=b",
+    "ü",
+    "a\nb",
+    "#",
+    "~+",
+    "FILE:a b.t",
+]
+TRICKY = ['say "hi" now', "'", '"', "c:\\dir\\", "\\n", '\\"', 'a\\\\"b', "\\\\", "${x}", "\\${x}", "\\\\${x} $y"]
+
+
+@pytest.mark.parametrize("prompt", PLAIN + TRICKY)
+def test_a_prompt_passes_through_hydra_as_it_is(prompt):
+    (argument,) = in_hydras_words([f"start={prompt}"], SampleConfig)
+    read = OverridesParser.create().parse_override(argument).value()
+    assert isinstance(read, str)
+    assert OmegaConf.create({"start": read}).start == prompt
+
+
+def test_the_keys_that_take_text_follow_from_the_schemas():
+    keys = text_keys(TrainConfig)
+    assert {"name", "out", "resume", "init_from", "device", "data.name", "data.folder", "logger.project"} <= set(keys)
+    assert not {"seed", "training.precision", "plugins", "attention.window"} & set(keys)
+    assert (keys["name"], keys["out"]) == (True, False)  # null is a value of the first
+
+
+def test_only_the_values_of_text_keys_are_quoted():
+    arguments = ["top_k=3", "--cfg", "job", "start='quoted already, for Hydra'", "checkpoint=null"]
+    assert in_hydras_words(arguments, SampleConfig) == [
+        "--cfg", "job", "++top_k=3", "++start='quoted already, for Hydra'", "++checkpoint=null",
+    ]  # fmt: skip
+
+
+def test_in_a_sweep_every_text_between_commas_is_quoted():
+    words = in_hydras_words(["-m", "data.name=a b,c", "name=null", "norm=dyt,rmsnorm", "seed=0,1"], TrainConfig)
+    assert words == ["-m", '++data.name="a b","c"', "++name=null", 'norm="dyt","rmsnorm"', "++seed=0,1"]
+    assert in_hydras_words(["-m", "data.name=choice(a,b)"], TrainConfig)[-1] == "++data.name=choice(a,b)"
+
+
+def test_long_options_are_pairs():
+    words = in_hydras_words(["--sort", "loss", "--json", "--limit=3", "--directory", "my runs"], InspectConfig)
+    assert words == ["++sort=loss", "++json=true", "++limit=3", '++directory="my runs"']
+    assert in_hydras_words(["--plugins", "a,b"], TrainConfig) == ["++plugins=[a,b]"]
+    assert plugins_named(["--plugins", "a,b"]) == plugins_named(["plugins=[a, 'b']"]) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([""], "an empty argument"),
+        (["name=a\0b"], "NUL"),
+        (["--nmae", "x"], "--nmae: there is no such option. Did you mean '--name'?"),
+        (["--name"], "--name: expected a value"),
+        (["nmae"], "'nmae': expected key=value. Did you mean 'name'?"),
+        (["=x"], "expected key=value"),
+        (["seed=1", "seed=2"], "seed: given twice"),
+        (["softmax=[softmax,relumax]"], "To try several: -m softmax=softmax,relumax"),
+        (["softmax=softmax,relumax"], "To try several: -m softmax=softmax,relumax"),
+        (["mlp=[a,{b:c}]"], "mlp: expected one name"),
+        (["attention={name:causal}"], "attention: expected one name"),
+        (["--cfg", "jbo"], "--cfg: expected job, hydra or all"),
+    ],
+)
+def test_what_is_no_word_is_said(arguments, message):
+    with pytest.raises(UserError) as error:
+        in_hydras_words(arguments, TrainConfig)
+    assert message in str(error.value)
