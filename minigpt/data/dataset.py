@@ -41,7 +41,7 @@ def open_dataset(
 
 
 class Dataset:
-    """Tokens of a prepared dataset, memory-mapped.
+    """Tokens of a prepared dataset.
 
     train, val: (n,) uint16 or uint32, val cut to the first ``val_tokens``. hash: of the prepared files and tokenizer;
     equal hashes are equal data. meta: what meta.json records. gives: the kind of its batches.
@@ -55,8 +55,9 @@ class Dataset:
         self.tokenizer: Tokenizer = prepared.tokenizer
         self.vocab_size: int = prepared.meta.vocab_size
         self.hash: str = prepared.meta.hash
-        self.train: np.ndarray = np.asarray(prepared.train)  # plain views of the maps: np.memmap's indexing is slower
-        self.val: np.ndarray = np.asarray(prepared.val)[:val_tokens]
+        self.train: np.ndarray = prepared.train.tokens
+        self.val: np.ndarray = prepared.val.tokens[:val_tokens]
+        self._files = prepared
         self._token_bytes = torch.from_numpy(prepared.tokenizer.token_bytes())
 
     def train_batch(self, step: int, batch_size: int, block_size: int, seed: int) -> Tokens:
@@ -67,8 +68,7 @@ class Dataset:
         """
         generator = np.random.default_rng((seed, step))
         starts = generator.integers(0, len(self.train) - block_size, size=batch_size)
-        windows = self.train[starts[:, None] + np.arange(block_size + 1)].astype(np.int64)
-        tokens = torch.from_numpy(windows)
+        tokens = torch.from_numpy(self._files.train.read(starts[:, None] + np.arange(block_size + 1)))
         return Tokens(tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous())
 
     def val_batches(self, batch_size: int, block_size: int) -> Iterator[Tokens]:
@@ -88,5 +88,5 @@ class Dataset:
         return int(self._token_bytes[targets.cpu()].sum())
 
     def _rows(self, start: int, rows: int, length: int) -> Tokens:
-        tokens = torch.from_numpy(self.val[start : start + rows * length + 1].astype(np.int64))
+        tokens = torch.from_numpy(self._files.val.read(slice(start, start + rows * length + 1)))
         return Tokens(tokens[:-1].view(rows, length), tokens[1:].view(rows, length))

@@ -13,6 +13,7 @@ import numpy as np
 from minigpt.data import tokenizers
 from minigpt.data.pickles import read_nanogpt_meta
 from minigpt.data.recipe import recipe_names
+from minigpt.data.token_file import TokenFile
 from minigpt.data.tokenizers import Tokenizer
 from minigpt.errors import UserError, did_you_mean
 from minigpt.files import read_json, sha256_of, sha256_of_text
@@ -69,13 +70,13 @@ class Meta:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Memory-mapped tokens of a prepared dataset, checked. train, val: (n,) of ``meta.dtype``."""
+    """The tokens of a prepared dataset, checked."""
 
     path: Path
     meta: Meta
     tokenizer: Tokenizer
-    train: np.ndarray
-    val: np.ndarray
+    train: TokenFile
+    val: TokenFile
 
 
 def dtype_for(vocab_size: int) -> Literal["uint16", "uint32"]:
@@ -147,7 +148,7 @@ def _open_ours(name: str, path: Path) -> Prepared:
         _check_range(file, meta.dtype, meta.vocab_size, again)
         if sha256_of(file) != told.sha256:
             raise UserError(f"{file}: its content has changed since it was prepared (sha256 in meta.json).{again}")
-    return Prepared(path, meta, tokenizer, *_maps(path, meta.dtype))
+    return Prepared(path, meta, tokenizer, *_token_files(path, meta))
 
 
 def _open_nanogpt(name: str, path: Path) -> Prepared:
@@ -180,11 +181,16 @@ def _open_nanogpt(name: str, path: Path) -> Prepared:
         made="by nanoGPT's prepare.py; read through meta.pkl",
         python="",
     )
-    return Prepared(path, meta, tokenizer, *_maps(path, "uint16"))
+    return Prepared(path, meta, tokenizer, *_token_files(path, meta))
 
 
-def _maps(path: Path, dtype: str) -> tuple[np.ndarray, np.ndarray]:
-    return np.memmap(path / "train.bin", dtype=dtype, mode="r"), np.memmap(path / "val.bin", dtype=dtype, mode="r")
+def _token_files(path: Path, meta: Meta) -> tuple[TokenFile, TokenFile]:
+    """Both splits; what lies in memory is what was checked, even if the file has changed since."""
+    train, val = (TokenFile(path / f"{split}.bin", meta.dtype, meta.vocab_size) for split in SPLITS)
+    for tokens, told in ((train, meta.train), (val, meta.val)):
+        if len(tokens.tokens) != told.tokens:
+            raise UserError(f"{tokens.file}: was changed while it was opened. Try again when nobody writes to it")
+    return train, val
 
 
 def _check_size(file: Path, tokens: int, itemsize: int, again: str) -> None:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import glob
+import json
 from pathlib import Path
 
 from minigpt.errors import UserError, did_you_mean
 
 
 def read_documents(source: str) -> list[str]:
-    """The text of every file ``source`` names, sorted by path; one document per file.
+    """The text of every file ``source`` names, sorted by path; one document per file, or per line of a .jsonl file.
 
     source: a file, a folder (all files below it, hidden ones excepted) or a glob (``**`` reaches into folders).
     Newlines are read as ``\\n``, a byte-order mark is dropped, empty files among others are left out. Raises UserError
     when nothing matches, nothing but empty files is found, or a file is not UTF-8.
     """
     files = _files(source)
-    documents = [text for text in map(read_text, files) if text]
+    documents = [text for file in files for text in _documents(file) if text]
     if not documents:
         raise UserError(
             f"source: {source} is empty, expected text"
@@ -24,6 +25,30 @@ def read_documents(source: str) -> list[str]:
             else f"source: all files of {source} are empty"
         )
     return documents
+
+
+def _documents(path: Path) -> list[str]:
+    text = read_text(path)
+    if path.suffix.lower() not in (".jsonl", ".ndjson"):
+        return [text]
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    return [_text_of_line(f"{path}:{number}", line) for number, line in lines]
+
+
+def _text_of_line(where: str, line: str) -> str:
+    """The field ``text`` of a line of JSON: all else of it is about the text."""
+    try:
+        content = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"source: {where}: not JSON ({error}); expected an object with a field 'text'") from None
+    text = content.get("text") if isinstance(content, dict) else None
+    if not isinstance(text, str):
+        fields = ", ".join(sorted(map(str, content))[:8]) if isinstance(content, dict) else type(content).__name__
+        raise UserError(
+            f"source: {where}: has no field 'text' that is text (it has: {fields}).\n"
+            "  Rename the field that holds the text, or write the texts into files of their own."
+        )
+    return text
 
 
 def read_text(path: Path) -> str:

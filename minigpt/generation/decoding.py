@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from minigpt.errors import UserError
 from minigpt.generation.config import Sampling
 from minigpt.generation.sampling import choose, draws
 from minigpt.model import GPT, DecodingState
@@ -70,6 +71,8 @@ def stream(
         else:
             read = tokens[:, end - 1 : end]
         logits = model(read, state, last_only=True).logits[:, -1, :vocab_size].to(chooser)  # (B, V)
+        if step == 0 and logits.isnan().any():
+            raise UserError("the model's answer is no number (NaN): its weights are broken. Take another checkpoint")
         tokens[:, end] = choose(logits, sampling, random[:, step])
         lengths = lengths + 1
         yield tokens[:, end]

@@ -35,8 +35,8 @@ def nanogpt(tmp_path):
 
 def test_tokens_are_read_as_they_were_written(make):
     prepared = opened(make())
-    assert prepared.tokenizer.decode(prepared.train).startswith("The quick brown fox")
-    assert len(prepared.train) == prepared.meta.train.tokens
+    assert prepared.tokenizer.decode(prepared.train.tokens).startswith("The quick brown fox")
+    assert len(prepared.train.tokens) == prepared.meta.train.tokens
 
 
 def test_equal_data_has_an_equal_hash_whatever_its_name(make):
@@ -141,7 +141,7 @@ def test_names_are_of_prepared_datasets_and_of_recipes(make, nanogpt):
 
 def test_a_folder_of_nanogpt_is_read_through_its_meta_pkl(nanogpt):
     prepared = opened(nanogpt)
-    assert prepared.tokenizer.decode(prepared.train) == ("to be, or not to be: é\n" * 20)[:400]
+    assert prepared.tokenizer.decode(prepared.train.tokens) == ("to be, or not to be: é\n" * 20)[:400]
     assert prepared.meta.train.bytes == len(("to be, or not to be: é\n" * 20)[:400].encode())
     assert prepared.meta.hash == opened(nanogpt).meta.hash
 

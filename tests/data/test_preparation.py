@@ -61,8 +61,8 @@ def test_a_vocabulary_beyond_65535_is_stored_as_uint32(make):
     path = make(text=text, val_fraction=0.5)
     prepared = open_prepared("verse", path.parent)
     assert prepared.meta.dtype == "uint32"
-    assert prepared.train.dtype == np.uint32
-    assert prepared.tokenizer.decode(prepared.val) == text[66_000:]
+    assert prepared.train.tokens.dtype == np.uint32
+    assert prepared.tokenizer.decode(prepared.val.tokens) == text[66_000:]
 
 
 def test_preparing_the_same_again_changes_nothing(make):
@@ -126,7 +126,7 @@ def test_documents_are_separated_by_the_end_of_text_token_or_a_newline(make, tmp
     for kind, text in (("tiktoken", "{}<|endoftext|>"), ("char", "{}\n")):
         path = make(name=kind, source=f"{tmp_path}/*.md", tokenizer=kind, encoding=str(ranks_file), val_fraction=0.4)
         prepared = open_prepared(kind, path.parent)
-        joined = prepared.tokenizer.decode(prepared.train) + prepared.tokenizer.decode(prepared.val)
+        joined = prepared.tokenizer.decode(prepared.train.tokens) + prepared.tokenizer.decode(prepared.val.tokens)
         assert joined == "".join(text.format(name * 20) for name in "abc")
 
 
@@ -139,7 +139,7 @@ def test_nanogpts_split_of_tinyshakespeare_is_reproduced(make, tinyshakespeare):
 def test_pydocs_is_prepared_offline_with_96_characters(tmp_path):
     path = prepare(PrepareConfig(dataset="pydocs", folder=str(tmp_path)), say=lambda line: None)
     prepared = open_prepared("pydocs", tmp_path)
-    text = prepared.tokenizer.decode(prepared.train)
+    text = prepared.tokenizer.decode(prepared.train.tokens)
     assert prepared.meta.vocab_size == 96
     assert prepared.meta.train.tokens > 250_000
     assert 'The "assert" statement\n' in text
@@ -150,7 +150,7 @@ def test_pydocs_is_prepared_offline_with_96_characters(tmp_path):
 def test_pydocs_val_text_is_not_quoted_in_its_train_text(tmp_path):
     prepare(PrepareConfig(dataset="pydocs", folder=str(tmp_path)), say=lambda line: None)
     prepared = open_prepared("pydocs", tmp_path)
-    train, val = (prepared.tokenizer.decode(split) for split in (prepared.train, prepared.val))
+    train, val = (prepared.tokenizer.decode(split) for split in (prepared.train.tokens, prepared.val.tokens))
     places = range(0, len(val) - 60, 60)
     assert sum(val[i : i + 60] in train for i in places) < 0.02 * len(places)
 

@@ -53,3 +53,26 @@ def test_text_that_is_not_utf8_is_named_with_the_way_out(tmp_path):
     (tmp_path / "latin.txt").write_bytes("straße".encode("latin-1"))
     with pytest.raises(UserError, match=r"byte 0xdf at offset 4.\n.*iconv"):
         read_documents(str(tmp_path / "latin.txt"))
+
+
+def test_of_lines_of_json_the_text_is_read_and_nothing_else(tmp_path):
+    lines = ['{"text": "one\\ntwo", "id": 7}', "", '{"id": 8, "text": "three"}']
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    (tmp_path / "b.txt").write_text("four")
+    assert read_documents(str(tmp_path)) == ["one\ntwo", "three", "four"]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"prompt": "a", "answer": "b"}', r"a\.jsonl:2: has no field 'text' that is text \(it has: answer, prompt\)"),
+        ('{"text": 5}', r"a\.jsonl:2: has no field 'text' that is text"),
+        ('["text"]', r"a\.jsonl:2: has no field 'text' that is text \(it has: list\)"),
+        ('{"text": "a', r"a\.jsonl:2: not JSON"),
+        ("[" * 100_000, r"a\.jsonl:2: not JSON"),
+    ],
+)
+def test_lines_of_json_without_text_are_never_trained_on_as_they_stand(tmp_path, line, message):
+    (tmp_path / "a.jsonl").write_text('{"text": "fine"}\n' + line)
+    with pytest.raises(UserError, match=message):
+        read_documents(str(tmp_path / "a.jsonl"))

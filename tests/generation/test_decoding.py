@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from minigpt.errors import UserError
 from minigpt.generation.config import Sampling
 from minigpt.generation.decoding import generate, stream
 from minigpt.model import GPT
@@ -116,3 +117,12 @@ def test_what_cannot_be_continued_is_refused():
             generate(model, prompts, 5)
     with pytest.raises(ValueError, match="training mode"):
         generate(model.train(), [[1]], 5)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_weights_that_are_no_numbers_are_blamed_and_not_the_tokenizer(temperature):
+    model = GPT.create(make_spec()).eval()
+    with torch.no_grad():
+        next(model.blocks.parameters()).fill_(torch.nan)
+    with pytest.raises(UserError, match="its weights are broken"):
+        generate(model, [[1, 2]], 3, Sampling(temperature=temperature))
