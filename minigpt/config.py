@@ -7,6 +7,7 @@ use the same check.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -220,7 +221,7 @@ class TrainConfig:
             repeat=self.repeat_pattern,
         )
 
-    @property
+    @functools.cached_property
     def identity(self) -> str:
         """Hash of everything that decides the result: equal configurations are the same trial, wherever they run."""
         content = schema.plain(self)

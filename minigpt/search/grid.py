@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from minigpt import config, registry
+from minigpt import config, presets, registry
 from minigpt.config import TrainConfig
 from minigpt.errors import UserError
 from minigpt.search.points import Point, at_point
@@ -63,7 +63,7 @@ class Grid:
         self._sayings = [_sayings(loader, override) for override in overrides]
         self._swept = [override.is_sweep_override() for override in overrides]
         self.keys = [override.key_or_group for override in overrides if override.is_sweep_override()]
-        self._separate = {s.key for said in self._of_swept() for s in said[:1] if _all_stay(loader, said)}
+        self._separate = {s.key for said in self._of_swept() for s in said[:1] if _all_stay(said)}
         self._own_keys = [k for k in dict.fromkeys(k.split(".")[0] for k in self._separate | self._value_keys())]
         self._plain = self._is_plain(overrides)
         self._bases: dict[tuple[Saying, ...], _Base | None] = {}
@@ -216,32 +216,13 @@ def _sayings(loader: ConfigLoader, override: Override) -> list[Saying]:
     return found
 
 
-def _all_stay(loader: ConfigLoader, said: Sequence[Saying]) -> bool:
+def _all_stay(said: Sequence[Saying]) -> bool:
     """Whether no word of an axis reaches beyond it."""
-    return all(
-        s.group and s.key in registry.axes() and isinstance(s.value, str) and _stays(loader, s.key, s.value)
-        for s in said
-    )
+    return all(s.group and s.key in registry.axes() and _stays(s.key, s.value) for s in said)
 
 
-def _stays(loader: ConfigLoader, group: str, word: str) -> bool:
-    """Whether the file ``group/word`` takes from its own group alone and says nothing outside it."""
-    from hydra.core.default_element import ConfigDefault
-
-    loaded = loader.repository.load_config(f"{group}/{word}")  # type: ignore[attr-defined]
-    if loaded is None or loaded.header["package"] not in (None, group, "_group_"):
-        return False
-    return all(
-        item.is_self()
-        or (
-            isinstance(item, ConfigDefault)
-            and item.package is None
-            and item.path is not None
-            and "/" not in item.path
-            and _stays(loader, group, item.path)
-        )
-        for item in loaded.defaults_list or []
-    )
+def _stays(axis: str, word: Any) -> bool:
+    return isinstance(word, str) and presets.is_word(axis, word) and set(presets.resolve(axis, word)) == {axis}
 
 
 def _put(content: Content, saying: Saying) -> None:

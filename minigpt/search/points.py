@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import copy
 import dataclasses
 import functools
 import hashlib
@@ -11,15 +9,12 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from minigpt import config, registry, schema
+from minigpt import config, presets, registry, schema
 from minigpt.config import TrainConfig
 from minigpt.errors import UserError
 from minigpt.search.progress import counted
-
-if TYPE_CHECKING:
-    from hydra.core.config_loader import ConfigLoader
 
 _OWN_KEYS = ("name", "resume")
 _WHOLE_SWEEP = ("out", "study", "workers", "skip_invalid", "explorations", "plugins")
@@ -148,7 +143,7 @@ def vary(base: TrainConfig, changes: Mapping[str, Any]) -> TrainConfig:
     """
     content = schema.plain(base)
     words = {key: value for key, value in changes.items() if key in registry.axes() and isinstance(value, str)}
-    chosen = {axis: copy.deepcopy(choice(axis, word)) for axis, word in words.items()}
+    chosen = {axis: presets.resolve(axis, word) for axis, word in words.items()}
     for parts in chosen.values():
         content |= parts
     content |= {axis: parts[axis] for axis, parts in chosen.items()}
@@ -156,33 +151,6 @@ def vary(base: TrainConfig, changes: Mapping[str, Any]) -> TrainConfig:
         if key not in words:
             _set(content, key, value)
     return config.check(content, TrainConfig)
-
-
-@functools.cache
-def choice(axis: str, word: str) -> Mapping[str, Mapping[str, Any]]:
-    """Axis -> node of all that ``axis=word`` chooses: a component with its defaults, or a preset and what it brings.
-
-    Raises UserError for a word that is neither.
-    """
-    from hydra import compose
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.errors import HydraException
-
-    if word not in registry.names(axis) and GlobalHydra.instance().is_initialized():
-        with contextlib.suppress(HydraException):  # no such preset either: then the registry says what there is
-            brought = brought_groups(GlobalHydra.instance().config_loader(), [f"{axis}={word}"])
-            content = config.to_plain(compose("train", [f"{axis}={word}"]))
-            chosen = [key for key in registry.axes() if key == axis or key in brought]
-            return {key: schema.plain(registry.spec(key, content[key])) for key in chosen}
-    return {axis: schema.plain(registry.spec(axis, word))}
-
-
-def brought_groups(loader: ConfigLoader, overrides: list[str]) -> set[str]:
-    """The groups that files choose for themselves (``override /activation: gelu``) when ``overrides`` are given."""
-    from hydra.types import RunMode
-
-    known = loader.compute_defaults_list("train", overrides, RunMode.RUN).overrides
-    return {group for group, said in known.override_metadata.items() if not said.external_override}
 
 
 def _set(content: dict[str, Any], key: str, value: Any) -> None:
@@ -212,19 +180,19 @@ def word_at(run: TrainConfig, key: str, words: Iterable[str]) -> Any:
         return value_at(run, key)
     present = schema.plain(run)
     for word in words:
-        if all(present[axis] == node for axis, node in choice(key, word).items()):
+        if all(present[axis] == node for axis, node in presets.resolve(key, word).items()):
             return word
     return str(registry.spec(key, present[key]))
 
 
-def trial_name(point: Point, digits: int = 6) -> str:
+def trial_name(point: Point) -> str:
     """A folder name people can read: words stand for themselves, numbers carry their key. ``consmax-seed1-3f9a0c``."""
     words = []
     for key, value in point.overrides.items():
         word = isinstance(value, str) and "." not in key
         words.append(as_text(value) if word else key.rsplit(".", 1)[-1] + as_text(value))
     readable = re.sub(r"[^\w.+-]+", "_", "-".join(words))[:80].strip("-_.") or "base"
-    return f"{readable}-{point.identity[:digits]}"
+    return f"{readable}-{point.identity[:6]}"
 
 
 def study_name(points: Sequence[Point]) -> str:

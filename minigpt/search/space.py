@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from minigpt import registry
+from minigpt import presets, registry
 from minigpt.config import TrainConfig
 from minigpt.errors import UserError
 from minigpt.schema import PositiveFloat, options
-from minigpt.search.points import choice, refuse_swept, value_at, word_at
+from minigpt.search.points import refuse_swept, value_at, word_at
 
 
 @options
@@ -67,7 +67,7 @@ def check_space(space: Space, base: TrainConfig) -> None:
         refuse_swept([key])
         if isinstance(moves, Names):
             for name in moves.names if key in registry.axes() else ():
-                choice(key, name)
+                presets.resolve(key, name, path)
         elif isinstance(value, int) and moves.step is not None and moves.step != int(moves.step):
             raise UserError(f"{path}: {value} is a whole number, and so must its step be, not {moves.step:g}")
 

@@ -12,12 +12,12 @@ import os
 import re
 import signal
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from minigpt import config
+from minigpt import config, registry
 from minigpt.data.dataset_folder import open_prepared
 from minigpt.errors import UserError
 from minigpt.files import Holder, Lock, explained, is_disk_full
@@ -26,11 +26,13 @@ from minigpt.search.points import Point, for_study, trial_name, unique
 from minigpt.search.progress import counted
 from minigpt.search.trials import TrialStore
 from minigpt.search.worker import only_worker_of
-from minigpt.training.record import FINAL, LOCK, RunRecord, read_run
+from minigpt.training.matching import code_hash, outdated
+from minigpt.training.record import FINAL, LOCK, NewerFormatError, RunRecord, read_run
 
 _FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """Signals somebody sends to a trial, which may then go on another time. Any other is its own crash."""
 _GOES_ON = " When that is mended, the same command goes on"
+_SHOWN = 5
 _SET_ASIDE = re.compile(r"\.damaged-\d+$")
 
 
@@ -45,13 +47,16 @@ class Started:
 class Study:
     """One study folder, open and locked: ``with Study(folder) as study``.
 
-    records: identity -> record, of every trial whose folder is there.
+    records: identity -> record, of every trial whose folder is there. outdated: records that are no results any more,
+    and why: the code of their variants was edited, or their budget changed on the way.
     Raises UserError when another process has it, or the folder is something else.
     """
 
     def __init__(self, folder: Path):
         self.folder = folder
         self.records: dict[str, RunRecord] = {}
+        self.outdated: list[tuple[RunRecord, str]] = []
+        self._code: dict[str, str] = {}
 
     def __enter__(self) -> Study:
         if (self.folder / "run.json").is_file():
@@ -154,9 +159,12 @@ class Study:
         return folder
 
     def _new_folder(self, point: Point) -> Path:
-        """A folder that no other point has."""
-        folder = self.folder / trial_name(point)
-        return self.folder / trial_name(point, digits=16) if (folder / "run.json").exists() else folder
+        """A folder that nothing has been trained in."""
+        folder, number = self.folder / trial_name(point), 1
+        while (folder / "run.json").exists():
+            number += 1
+            folder = self.folder / f"{trial_name(point)}-{number}"
+        return folder
 
     def _settle(self, end: FinishedJob, trial: Started) -> RunRecord:
         """The record of a trial whose worker has ended, put right where the worker could not, and into the database."""
@@ -192,12 +200,32 @@ class Study:
                 continue
             try:
                 record = _last_word(folder)
+            except NewerFormatError:
+                raise
             except (UserError, ValueError) as error:
                 place = _set_aside(folder)
                 what = error if isinstance(error, UserError) else f"{folder / 'run.json'}: not a run record ({error})"
                 print(f"{what}\n  set aside as {place.name}; if it is a point of this study, it is trained anew")
             else:
-                self.records[record.config_hash] = record
+                if reason := outdated(record, self._code_now(record)):
+                    self.outdated.append((record, reason))
+                else:
+                    self.records[record.config_hash] = record
+        self._tell_outdated()
+
+    def _code_now(self, record: RunRecord) -> Mapping[str, str]:
+        """The code, as it is now, of at least the variants that a record was made with."""
+        for part in record.code:
+            if part not in self._code:
+                axis, name = part.split("=", 1)
+                self._code[part] = code_hash(axis, name) if registry.has(axis, name) else "gone"
+        return self._code
+
+    def _tell_outdated(self) -> None:
+        for record, reason in self.outdated[:_SHOWN]:
+            print(f"{record.folder}: not taken over, {reason}; a point like it is trained anew, in another folder")
+        if len(self.outdated) > _SHOWN:
+            print(f"  and {len(self.outdated) - _SHOWN:,} more results that are not taken over")
 
 
 @contextmanager

@@ -20,8 +20,12 @@ def same_trial(record: RunRecord, run: TrainConfig, code: Mapping[str, str] | No
     """
     if record.config_hash != run.identity:
         return f"its configuration is another ({record.config_hash}, not {run.identity})"
-    now = code_of(run) if code is None else code
-    changed = sorted(part for part, digest in record.code.items() if now.get(part, digest) != digest)
+    return outdated(record, code_of(run) if code is None else code)
+
+
+def outdated(record: RunRecord, code: Mapping[str, str]) -> str:
+    """Why training the same configuration with ``code`` now would give another result; nothing when it would not."""
+    changed = sorted(part for part, digest in record.code.items() if code.get(part, digest) != digest)
     if changed:
         return f"the code of {', '.join(changed)} has changed since"
     if len(record.budgets) > 1:

@@ -140,6 +140,10 @@ class Runs:
         return f"{len(self.unreadable)} records could not be read:\n  {first}{more}"
 
 
+class NewerFormatError(UserError):
+    """A record that is whole, and of a later minigpt."""
+
+
 def read_run(folder: Path | str) -> RunRecord:
     """Read the record of one run; raises UserError when there is none, or it is no record this minigpt can read."""
     folder = Path(folder)
@@ -149,7 +153,7 @@ def read_run(folder: Path | str) -> RunRecord:
     content = read_json(file, limit=LARGEST, links=False)
     written = content.get("format", FORMAT) if isinstance(content, dict) else FORMAT
     if type(written) is int and written > FORMAT:
-        raise UserError(f"{file}: format {written} is newer than this minigpt reads ({FORMAT}). Update minigpt")
+        raise NewerFormatError(f"{file}: format {written} is newer than this minigpt reads ({FORMAT}). Update minigpt")
     try:
         record = typed(RunRecord, content)
     except UserError as error:

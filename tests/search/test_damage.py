@@ -146,3 +146,25 @@ def test_a_record_that_is_lost_between_two_starts_is_no_trial_of_the_database(tm
     assert sorted(run(folder, points)) == [1, 2]
     assert isinstance(read_run(folder / gone.name), RunRecord)
     assert all(t.state.is_finished() for t in trials(Path(folder)))
+
+
+def test_a_result_of_code_that_was_edited_since_is_named_and_trained_anew_beside_it(tmp_path, points, capsys):
+    folder = tmp_path / "study"
+    before = run(folder, points)
+    before[1].updated(code={"norm=rmsnorm": "of yesterday"})
+    after = run(folder, points)
+    assert list(after) == [1]
+    assert after[1].folder == before[1].folder.with_name(before[1].folder.name + "-2")
+    said = capsys.readouterr().out
+    assert f"{before[1].folder}: not taken over, the code of norm=rmsnorm has changed since" in said
+    assert list(run(folder, points)) == []
+
+
+def test_a_record_of_a_later_minigpt_is_left_alone(tmp_path, points):
+    folder = tmp_path / "study"
+    trained = run(folder, points[:1])[0].folder
+    text = (trained / "run.json").read_text()
+    (trained / "run.json").write_text(text.replace('"format": 1', '"format": 1000'))
+    with pytest.raises(UserError, match="newer than this minigpt reads"):
+        run(folder, points[:1])
+    assert trained.is_dir()
