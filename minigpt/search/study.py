@@ -26,7 +26,7 @@ from minigpt.search.points import Point, for_study, trial_name, unique
 from minigpt.search.progress import counted
 from minigpt.search.trials import TrialStore
 from minigpt.search.worker import only_worker_of
-from minigpt.training.matching import code_hash, outdated
+from minigpt.training.matching import outdated
 from minigpt.training.record import FINAL, LOCK, NewerFormatError, RunRecord, read_run
 
 _FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -218,7 +218,7 @@ class Study:
         for part in record.code:
             if part not in self._code:
                 axis, name = part.split("=", 1)
-                self._code[part] = code_hash(axis, name) if registry.has(axis, name) else "gone"
+                self._code[part] = registry.code_hash(axis, name) if registry.has(axis, name) else "gone"
         return self._code
 
     def _tell_outdated(self) -> None:
