@@ -123,6 +123,7 @@ def test_what_cannot_be_continued_is_refused():
 def test_weights_that_are_no_numbers_are_blamed_and_not_the_tokenizer(temperature):
     model = GPT.create(make_spec()).eval()
     with torch.no_grad():
-        next(model.blocks.parameters()).fill_(torch.nan)
+        for parameter in model.parameters():
+            parameter.fill_(torch.nan)
     with pytest.raises(UserError, match="its weights are broken"):
         generate(model, [[1, 2]], 3, Sampling(temperature=temperature))
