@@ -71,6 +71,9 @@ class Averaged(AdamW):
     def state_dict(self):
         return [*super().state_dict(), {"others": copy.deepcopy(self.others), "training": self.training}]
 
+    def mismatch(self, state):
+        return super().mismatch(state[:-1])
+
     def load_state_dict(self, state):
         *parts, own = state
         Optimizer.load_state_dict(self, parts)

@@ -73,8 +73,8 @@ class Optimizer:
         return [part.state_dict() for part in self.parts]
 
     def mismatch(self, state: Any) -> str:
-        """Why what :meth:`state_dict` gave cannot be loaded here; nothing when it can. A variant whose state has other
-        shapes than its parameters says what shapes those are."""
+        """Why what :meth:`state_dict` gave cannot be loaded here; nothing when it can. A variant that keeps more
+        than its parts do, or in other shapes than its parameters, says what fits."""
         if len(state) != len(self.parts):
             return f"an optimizer of {len(state)} parts, here of {len(self.parts)}"
         for part, stored in zip(self.parts, state, strict=True):
