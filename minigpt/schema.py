@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -100,6 +101,7 @@ Probability = Annotated[float, Range(ge=0, lt=1)]  # of dropping something: 1 wo
 Fraction = Annotated[float, Range(ge=0, le=1)]
 
 _LARGEST_INT = 2**63 - 1
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
 
 class UnknownKeyError(UserError):
@@ -309,7 +311,7 @@ def _refuse_unholdable(value: Any, path: str) -> None:
     """Raise UserError for what no machine's number or file name holds."""
     if isinstance(value, int) and abs(value) > _LARGEST_INT:
         raise UserError(f"{path}: {shown(value, 24)} is more than 64 bits hold")
-    if isinstance(value, str) and any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value):
+    if isinstance(value, str) and not value.isprintable() and _NO_TEXT.search(value):
         raise UserError(f"{path}: '{shown(value)}' holds what is no text")
 
 

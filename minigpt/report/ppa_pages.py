@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from minigpt.files import write_text
+from minigpt.files import plainly, write_text
 from minigpt.hardware.pricing import AREA_FIELDS, ENERGY_FIELDS
 from minigpt.report.ppa_rows import Report, VariantRow
 from minigpt.schema import plain
@@ -41,7 +41,8 @@ INK = "#0a0b0c"  # stands for the page's text colour inside the plot
 
 def write(report: Report, folder: Path) -> None:
     """Write the four files; each one whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
+    with plainly(folder, "made", " Choose another place: out=<folder>"):
+        folder.mkdir(parents=True, exist_ok=True)
     pages = {"report.json": as_json, "report.csv": as_csv, "report.md": as_markdown, "report.html": as_html}
     for name, page in pages.items():
         write_text(folder / name, page(report))

@@ -151,14 +151,15 @@ def read_run(folder: Path | str) -> RunRecord:
     if not file.exists() and not file.is_symlink():
         raise UserError(f"{folder}: no run here (run.json is missing)")
     content = read_json(file, limit=LARGEST, links=False)
-    written = content.get("format", FORMAT) if isinstance(content, dict) else FORMAT
+    if not isinstance(content, dict) or "folder" in content:
+        raise UserError(f"{file}: not a run record")
+    written = content.get("format", FORMAT)
     if type(written) is int and written > FORMAT:
         raise NewerFormatError(f"{file}: format {written} is newer than this minigpt reads ({FORMAT}). Update minigpt")
     try:
-        record = typed(RunRecord, content)
+        return typed(RunRecord, content | {"folder": folder})
     except UserError as error:
         raise UserError(f"{file}: not a run record ({' '.join(str(error).split())[:200]})") from None
-    return dataclasses.replace(record, folder=folder)
 
 
 def find_runs(folder: Path | str) -> Runs:
