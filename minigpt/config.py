@@ -227,16 +227,14 @@ class TrainConfig:
         content = schema.plain(self)
         for key in NOT_IDENTITY:
             content.pop(key)
-        for group, keys in NOT_IDENTITY_WITHIN.items():
-            for key in keys:
-                content[group].pop(key)
+        for key in NOT_IDENTITY_OF_TRAINING:
+            content["training"].pop(key)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 NOT_IDENTITY = ("out", "name", "resume", "study", "workers", "skip_invalid", "logger", "explorations", "device")
 """Top-level keys that say where a run goes and who watches it, not what comes out."""
-NOT_IDENTITY_WITHIN = {"data": ("folder",), "training": ("threads", "log_interval", "checkpoint_interval")}
-"""Keys of groups for which the same holds."""
+NOT_IDENTITY_OF_TRAINING = ("threads", "log_interval", "checkpoint_interval")
 
 
 def check(cfg: Any, root: type[T]) -> T:
