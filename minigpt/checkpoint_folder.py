@@ -13,9 +13,19 @@ from typing import Any
 
 from minigpt import files
 from minigpt.errors import UserError, did_you_mean
-from minigpt.files import DiskFullError, beside, explained, is_disk_full, replace_folder, settle_folder, sha256_of
+from minigpt.files import (
+    DiskFullError,
+    beside,
+    explained,
+    is_disk_full,
+    replace_folder,
+    settle_folder,
+    sha256_of,
+    sha256_of_text,
+)
 
 META = "meta.json"
+CONTENT = ("model.json", "model.safetensors", "tokenizer.json")
 FORMAT = 1
 PREFERRED = ("best", "last")
 """Which checkpoint of a run is meant when none is named."""
@@ -84,6 +94,12 @@ def read_meta(folder: Path) -> dict[str, Any]:
             f"{folder / META}: format {meta['format']} is newer than this minigpt reads ({FORMAT}). Update minigpt"
         )
     return meta
+
+
+def content_hash(folder: Path) -> str:
+    """One hash of the model, the weights and the tokenizer that a checkpoint folder's ``meta.json`` lists."""
+    files = read_meta(folder)["files"]
+    return sha256_of_text(json.dumps([str(files.get(name)) for name in CONTENT]))
 
 
 def verified(folder: Path, names: Iterable[str]) -> list[Path]:

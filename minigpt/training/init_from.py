@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 
 from minigpt import registry, schema
-from minigpt.checkpoint_folder import find_checkpoint, read_meta, verified
+from minigpt.checkpoint_folder import content_hash, find_checkpoint, verified
 from minigpt.config import ModelConfig, TrainConfig
 from minigpt.data.dataset import Dataset
 from minigpt.errors import UserError
-from minigpt.files import sha256_of_text
 from minigpt.model import GPT, ModelSpec, read_spec
-from minigpt.model.checkpoint import SPEC, TOKENIZER, WEIGHTS, start_from
+from minigpt.model.checkpoint import TOKENIZER, start_from
 from minigpt.training.companions import refuse_other_tokenizer
 
 _LAYOUT = ("blocks", "pattern", "layers", "repeat_pattern")
@@ -35,9 +33,7 @@ def find_parent(path: str, plan: GPT, dataset: Dataset) -> dict[str, str]:
         start_from(plan, folder)  # of shapes alone: nothing is filled
     except UserError as error:
         raise UserError(f"init_from: {error}") from None
-    files = read_meta(folder)["files"]
-    content = {name: files[name]["sha256"] for name in (WEIGHTS, SPEC, TOKENIZER)}
-    return {"parent": str(folder), "parent_hash": sha256_of_text(json.dumps(content, sort_keys=True))}
+    return {"parent": str(folder), "parent_hash": content_hash(folder)}
 
 
 def started(spec: ModelSpec, device: torch.device, parent: str) -> GPT:

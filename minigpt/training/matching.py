@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from minigpt import registry
+from minigpt.checkpoint_folder import META, content_hash
 from minigpt.config import TrainConfig
+from minigpt.errors import UserError
 from minigpt.registry import Spec
 from minigpt.training.record import RunRecord
 
@@ -28,9 +33,25 @@ def outdated(record: RunRecord, code: Mapping[str, str]) -> str:
     changed = sorted(part for part, digest in record.code.items() if code.get(part, digest) != digest)
     if changed:
         return f"the code of {', '.join(changed)} has changed since"
+    if record.parent is not None and _parent_now(record.parent) not in (record.parent_hash, ""):
+        return f"the weights of {record.parent}, which it started from, are others now"
     if len(record.budgets) > 1:
         return f"its budget was changed at step {record.budgets[-1].from_step}, and with it the course of its rate"
     return ""
+
+
+def _parent_now(folder: str) -> str:
+    """The content of a checkpoint as it is now, by its hash; nothing when it is gone."""
+    try:
+        return _content_hash(folder, os.stat(Path(folder) / META).st_mtime_ns)
+    except (OSError, UserError):
+        return ""
+
+
+@functools.lru_cache
+def _content_hash(folder: str, written: int) -> str:
+    """Read once for every trial of a study. written: when, so that another content is read again."""
+    return content_hash(Path(folder))
 
 
 def code_of(run: TrainConfig) -> dict[str, str]:

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,10 +20,11 @@ from minigpt.config import TrainConfig, load_yaml
 from minigpt.data.dataset import open_dataset
 from minigpt.device import Precision
 from minigpt.errors import UserError
-from minigpt.model.checkpoint import load_checkpoint
+from minigpt.model.checkpoint import load_checkpoint, save_checkpoint
 from minigpt.training.evaluate import validate
 from minigpt.training.fit import fit
 from minigpt.training.init_from import inherited
+from minigpt.training.matching import outdated
 from minigpt.training.record import read_run
 from tests.training.conftest import WORDS
 from tests.training.test_fit import same_metrics, weights
@@ -69,6 +71,18 @@ def test_the_record_names_its_parent_and_the_parents_content(starting, parent, c
     other = fit(configure(name="other", init_from=str(record.folder), **model_of(record.folder)))
     assert other.parent_hash != record.parent_hash
     assert parent.parent is None
+
+
+def test_a_record_is_no_result_any_more_when_its_parent_has_other_weights(starting, parent):
+    record = fit(starting())
+    assert outdated(record, {}) == ""
+    load = load_checkpoint(parent.folder / "checkpoint" / "best")
+    with torch.no_grad():
+        next(load.model.parameters()).add_(0.1)
+    save_checkpoint(load.folder, load.model, tokenizer=load.tokenizer, meta={})
+    assert outdated(record, {}) == f"the weights of {load.folder}, which it started from, are others now"
+    shutil.rmtree(parent.folder)
+    assert outdated(record, {}) == ""  # nothing says that it would be another
 
 
 def model_of(folder: Path) -> dict:
