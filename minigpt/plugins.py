@@ -30,9 +30,18 @@ def load_plugins(modules: Any) -> None:
         _load(module)
 
 
+def is_loaded(module: object) -> bool:
+    """Whether a plugin, as it was given to :func:`load_plugins`, is loaded."""
+    return isinstance(module, str) and _name_of(module) in sys.modules
+
+
+def _name_of(module: str) -> str:
+    return Path(module).stem if module.endswith(".py") else module
+
+
 def _load(module: str) -> None:
     file = Path(module) if module.endswith(".py") and module.isprintable() else None
-    name = file.stem if file else module
+    name = _name_of(module)
     if not all(part.isidentifier() for part in name.split(".")):
         raise UserError(
             f"plugins: '{shown(module)}' is no module. Give a name such as my_norms, or a file such as ./my_norms.py, "

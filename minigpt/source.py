@@ -40,8 +40,12 @@ def module_of(file: Path) -> str:
 
 def parsed(file: Path) -> ast.Module:
     """The syntax tree of a file; raises UserError naming the line where it is not Python."""
+    return _parsed(file, file.read_bytes())
+
+
+def _parsed(file: Path, content: bytes) -> ast.Module:
     try:
-        return ast.parse(file.read_bytes(), str(file))
+        return ast.parse(content, str(file))
     except (SyntaxError, ValueError) as error:  # ValueError: bytes that are no source at all
         raise cannot_import(str(file), error) from None
 
@@ -126,16 +130,16 @@ def code_hash(module: str, package: str = "") -> str:
         each = waiting.pop()
         file = _file_of(each)
         if each not in seen and file is not None:
-            state = file.stat()
-            seen[each], imported = _code_in(file, each, (state.st_mtime_ns, state.st_size))
+            seen[each], imported = _code_in(file, each, file.read_bytes())
             waiting += [name for name in imported if _belongs(name, module, package)]
     return hashlib.sha256("\n".join(f"{each}\n{seen[each]}" for each in sorted(seen)).encode()).hexdigest()
 
 
 @functools.cache
-def _code_in(file: Path, module: str, state: tuple[int, int]) -> tuple[str, tuple[str, ...]]:
-    """Hash of a file's code, and what it imports. state: its time and size, so that a changed file is read again."""
-    return hashlib.sha256(_code_of(file).encode()).hexdigest(), tuple(_imports(file, module))
+def _code_in(file: Path, module: str, content: bytes) -> tuple[str, tuple[str, ...]]:
+    """Hash of a file's code, and what it imports."""
+    tree = _parsed(file, content)
+    return hashlib.sha256(_code_of(content, tree).encode()).hexdigest(), tuple(_imports(file, module, tree))
 
 
 def _belongs(name: str, module: str, package: str) -> bool:
@@ -154,9 +158,9 @@ def _file_of(module: str) -> Path | None:
     return Path(file) if file and file.endswith(".py") else None
 
 
-def _imports(file: Path, module: str) -> Iterator[str]:
+def _imports(file: Path, module: str, tree: ast.Module) -> Iterator[str]:
     """Names of modules a file imports; of ``from a import b`` both ``a`` and ``a.b``, which may be one."""
-    for node in ast.walk(parsed(file)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -166,14 +170,15 @@ def _imports(file: Path, module: str) -> Iterator[str]:
             yield from (base, *(f"{base}.{alias.name}" for alias in node.names))
 
 
-def _code_of(file: Path) -> str:
+def _code_of(content: bytes, tree: ast.Module) -> str:
     """A file without comments, docstrings and blank lines: the same under every version of Python."""
-    lines = file.read_text(encoding="utf-8").splitlines()
-    for token in tokenize.generate_tokens(io.StringIO("\n".join(lines) + "\n").readline):
+    tokens = list(tokenize.tokenize(io.BytesIO(content).readline))
+    lines = content.decode(tokens[0].string).splitlines()
+    for token in tokens:
         if token.type == tokenize.COMMENT:
             row, column = token.start
             lines[row - 1] = lines[row - 1][:column]
-    for node in ast.walk(parsed(file)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False):
             doc = node.body[0]
             lines[doc.lineno - 1 : doc.end_lineno] = [""] * ((doc.end_lineno or doc.lineno) - doc.lineno + 1)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from minigpt.checkpoint_folder import find_checkpoint, read_json, read_meta, ref
 from minigpt.errors import UserError
 from minigpt.model.gpt import GPT
 from minigpt.model.spec import ModelSpec
-from minigpt.plugins import load_plugins
+from minigpt.plugins import is_loaded, load_plugins
 from minigpt.schema import plain, typed
 
 __all__ = [
@@ -169,9 +168,7 @@ def read_spec(folder: Path) -> ModelSpec:
     try:
         spec = typed(ModelSpec, content)
     except UserError as error:
-        missing = (
-            [p for p in plugins if isinstance(p, str) and p not in sys.modules] if isinstance(plugins, list) else []
-        )
+        missing = [p for p in plugins if isinstance(p, str) and not is_loaded(p)] if isinstance(plugins, list) else []
         if missing:
             raise UserError(
                 f"{folder / SPEC}: needs the plugin {', '.join(missing)}, and a checkpoint imports nothing by itself. "

@@ -39,7 +39,7 @@ class ModelSpec:
 
     def __post_init__(self):
         if len(self.blocks) != self.n_layer:
-            raise UserError(f"blocks: there are {len(self.blocks)} for n_layer={self.n_layer} layers")
+            raise UserError(f"n_layer: is {self.n_layer}, but {len(self.blocks)} blocks are described")
 
     def context(self, layer: int | None = None) -> BuildContext:
         """What layer ``layer`` is built with; None for what stands outside the blocks."""

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from minigpt.errors import UserError
 from minigpt.files import DiskFullError, overwrite_text, read_json, write_text
-from minigpt.schema import NonNegativeInt, PositiveFloat, PositiveInt, options, plain, typed
+from minigpt.schema import Count, NonNegativeInt, PositiveFloat, PositiveInt, options, plain, typed
 
 FORMAT = 1
 Status = Literal["running", "completed", "failed", "diverged", "out_of_memory", "interrupted"]
@@ -39,8 +39,8 @@ class BudgetChange:
 
     from_step: NonNegativeInt
     at: str
-    max_steps: PositiveInt | None
-    max_tokens: PositiveInt | None
+    max_steps: Count | None
+    max_tokens: Count | None
     max_seconds: PositiveFloat | None
 
     def limits(self) -> tuple[int | None, int | None, float | None]:
