@@ -173,7 +173,7 @@ def _imports(file: Path, module: str, tree: ast.Module) -> Iterator[str]:
 def _code_of(content: bytes, tree: ast.Module) -> str:
     """A file without comments, docstrings and blank lines: the same under every version of Python."""
     tokens = list(tokenize.tokenize(io.BytesIO(content).readline))
-    lines = content.decode(tokens[0].string).splitlines()
+    lines = content.decode(tokens[0].string).replace("\r\n", "\n").split("\n")
     for token in tokens:
         if token.type == tokenize.COMMENT:
             row, column = token.start
