@@ -37,10 +37,6 @@ class ModelSpec:
     transforms: tuple[Annotated[Spec, Component("transform")], ...] = ()
     seed: int
 
-    def __post_init__(self):
-        if len(self.blocks) != self.n_layer:
-            raise UserError(f"n_layer: is {self.n_layer}, but {len(self.blocks)} blocks are described")
-
     def context(self, layer: int | None = None) -> BuildContext:
         """What layer ``layer`` is built with; None for what stands outside the blocks."""
         return BuildContext(
