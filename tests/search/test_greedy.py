@@ -111,7 +111,7 @@ def test_a_winner_of_two_lucky_seeds_does_not_hold(tmp_path, configure):
 
 def test_a_step_that_was_luck_is_named_though_the_winner_gains(tmp_path, configure):
     def lucky(run: TrainConfig) -> float:
-        luck = (0.3 if run.seed in (0, 1) else -0.1) * (run.softmax.name == "consmax")
+        luck = (0.3 if run.seed in (0, 1) else -0.1) * (run.parts["softmax"].name == "consmax")
         return 3.0 - 0.5 * run.model.n_layer - luck
 
     space = {key: SPACE[key] for key in ("softmax", "model.n_layer")}
