@@ -17,6 +17,7 @@ from typing import Any
 from minigpt import registry, schema
 from minigpt.errors import UserError
 from minigpt.registry import Entry
+from minigpt.screen import plain_text
 
 EXAMPLE = {"d_model": 128, "n_head": 4, "head_dim": 32, "n_layer": 1, "block_size": 128, "vocab_size": 256}
 """The sizes at which the catalogue says what a variant learns and remembers."""
@@ -194,7 +195,9 @@ def show_axis(axis: str) -> None:
     for each in variants(axis):
         known = abilities(each)
         default = " (the default)" if registry.axis_named(axis).default == each.name else ""
-        console.print(f"[bold]{axis}={each.name}[/bold]{default}   {each.module}")
+        title = _text(f"{axis}={each.name}")
+        title.stylize("bold")
+        console.print(title + _text(f"{default}   {each.module}"))
         console.print(Padding(_text(each.doc), (0, 0, 0, 2)))
         for option in each.options:
             console.print(_text(f"    {axis}.{option.name}={_value(option.default)}   {option.values}"))
@@ -227,9 +230,7 @@ def _value(value: Any) -> str:
 
 
 def _text(content: str) -> Any:
-    from rich.text import Text
-
-    return Text(content)  # as it is: brackets in formulas are no markup
+    return plain_text(content)  # brackets in formulas are no markup
 
 
 def _console() -> Any:

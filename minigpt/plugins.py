@@ -63,7 +63,7 @@ def _import_named(name: str) -> None:
     except Exception as error:  # of the package it is in
         raise cannot_import(f"plugins: {name}", error) from None
     if found is None:
-        raise UserError(f"plugins: no module '{name}' on the Python path or in {Path.cwd()}")
+        raise UserError(f"plugins: no module '{shown(name, 60)}' on the Python path or in {Path.cwd()}")
     try:
         importlib.import_module(name)
     except Exception as error:

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 from minigpt import registry
 from minigpt.cli.choices import groups
-from minigpt.errors import UserError, did_you_mean
+from minigpt.errors import UserError, did_you_mean, shown
 
 FLAGS = {
     "--help": "this page",
@@ -101,7 +101,9 @@ def _read(arguments: list[str], root: type) -> tuple[list[str], list[tuple[str, 
         if not argument:
             raise UserError("an empty argument. Expected key=value; is a shell variable unset?")
         if "\0" in argument:
-            raise UserError(f"{head}: a NUL is in no key and in no value")
+            raise UserError(f"{shown(head, 60)}: a NUL is in no key and in no value")
+        if re.search(r"\d{1000}", argument):
+            raise UserError(f"{shown(head, 40)}: no number has a thousand digits")
         if head in _BARE:
             flags.append(head)
         elif head in _WITH_VALUE:
@@ -114,13 +116,13 @@ def _read(arguments: list[str], root: type) -> tuple[list[str], list[tuple[str, 
             pairs.append((head.lstrip("+"), value))
         else:
             near = did_you_mean(argument, typing.get_type_hints(root))
-            raise UserError(f"'{argument}': expected key=value.{near} --help lists the keys")
+            raise UserError(f"'{shown(argument, 60)}': expected key=value.{near} --help lists the keys")
     said = [key for key, _ in pairs]
     for key in said:
         if said.count(key) > 1:
-            raise UserError(f"{key}: given twice")
+            raise UserError(f"{shown(key, 60)}: given twice")
     if "--cfg" in flags and (asked := flags[flags.index("--cfg") + 1]) not in ("job", "hydra", "all"):
-        raise UserError(f"--cfg: expected job, hydra or all, got '{asked}'")
+        raise UserError(f"--cfg: expected job, hydra or all, got '{shown(asked, 60)}'")
     return flags, pairs
 
 
@@ -130,7 +132,9 @@ def _long_option(head: str, value: str | None, waiting: Iterator[str], root: typ
     hints = typing.get_type_hints(root, include_extras=True)
     if key not in hints and "." not in key:
         options = [f"--{name}" for name in hints]
-        raise UserError(f"{head}: there is no such option.{did_you_mean(head, options)} --help lists what there is")
+        raise UserError(
+            f"{shown(head, 60)}: there is no such option.{did_you_mean(head, options)} --help lists what there is"
+        )
     if value is None:
         value = "true" if key in hints and bool in members(hints[key]) else _next(waiting, head)
     if key in hints and typing.get_origin(hints[key]) is list and not value.startswith("["):
@@ -160,9 +164,13 @@ def _choice(group: str, value: str, sweeping: bool) -> str:
     value = value.strip()
     if value[:1] in "[{" and value:
         names = ",".join(re.findall(r"[\w./-]+", value)) or "<name>,<name>"
-        raise UserError(f"{group}: expected one name, got '{value}'. To try several: -m {group}={names}")
+        raise UserError(
+            f"{group}: expected one name, got '{shown(value, 60)}'. To try several: -m {group}={shown(names, 60)}"
+        )
     if "," in value and not sweeping and not _is_quoted(value):
-        raise UserError(f"{group}: expected one name, got '{value}'. To try several: -m {group}={value}")
+        raise UserError(
+            f"{group}: expected one name, got '{shown(value, 60)}'. To try several: -m {group}={shown(value, 60)}"
+        )
     return _quoted(value, nullable=True, sweeping=sweeping)
 
 

@@ -12,6 +12,7 @@ from minigpt.schema import PositiveInt, options
 from minigpt.screen import visible
 
 if TYPE_CHECKING:
+    from minigpt.model import GPT
     from minigpt.report.ppa_rows import Report
 
 
@@ -38,15 +39,34 @@ def write_report(config: PpaReportConfig) -> tuple[Report, Path]:
     if found_runs.unreadable:
         print(visible(found_runs.complaint(), lines=True), file=sys.stderr)
     groups, left_out = ppa_variants.grouped(found_runs.records)
-    if not groups:
-        seen = ", ".join(f"{row.run} ({row.status})" for row in left_out) or "no runs at all"
-        raise UserError(f"runs: no completed run with a validation loss in {config.runs}; found {seen}")
     variants = []
     for name, runs in groups.items():
-        spec = read_spec(runs[0].folder)
-        model, context = GPT.on_meta(spec), config.context or spec.block_size
+        try:
+            model = GPT.on_meta(read_spec(runs[0].folder))
+        except UserError as error:  # a plugin that is not given, a file of a stranger: the others are reported
+            left_out += [ppa_variants.left(run, str(error)) for run in runs]
+            continue
+        context = context_of(model, config.context)
         variants.append(ppa_rows.priced(name, runs, model.cost, config.hardware, context, config.batch))
+    if not variants:
+        seen = ", ".join(f"{row.run} ({row.status}{row.reason and ': ' + row.reason})" for row in left_out[:3])
+        seen = seen or "no runs at all"
+        raise UserError(f"runs: no completed run with a validation loss in {config.runs}; found {seen}")
     found = ppa_rows.report(variants, left_out, config.hardware, config.batch, config.baseline)
     folder = Path(config.out) if config.out else Path(config.runs) / "ppa"
     ppa_pages.write(found, folder)
     return found, folder
+
+
+def context_of(model: GPT, context: int | None) -> int:
+    """The context to price a model at. Raises UserError for one beyond the positions it has learned."""
+    longest = model.spec.block_size
+    if context is None or context <= longest:
+        return context or longest
+    for part in model.modules():
+        if getattr(part, "axis", "") == "position" and any(len(p) == longest for p in part.parameters()):
+            raise UserError(
+                f"context: {context} is more than the {longest} positions that position={part.name} has learned. "
+                f"Take context={longest}"
+            )
+    return context

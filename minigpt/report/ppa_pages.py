@@ -17,6 +17,7 @@ from minigpt.files import plainly, write_text
 from minigpt.hardware.pricing import AREA_FIELDS, ENERGY_FIELDS
 from minigpt.report.ppa_rows import Report, VariantRow
 from minigpt.schema import plain
+from minigpt.screen import csv_cell, markdown, plain_text
 
 TEMPLATES = Path(__file__).parent / "templates"
 LABELS = {
@@ -62,11 +63,11 @@ def show(report: Report) -> None:
         counts = map(count, (row.parameters, row.flops_per_token, row.kv_bytes_per_token))
         costs = map(number, (row.energy_mj, row.latency_ms, row.area_mm2))
         style = "bold" if row.pareto else None
-        table.add_row(row.variant, loss, number(row.bits_per_byte), *counts, *costs, style=style)
+        table.add_row(plain_text(row.variant), loss, number(row.bits_per_byte), *counts, *costs, style=style)
     console = Console(width=None if Console().is_terminal else 130)
     console.print(table)
     for run in report.left_out:
-        console.print(f"left out: {run.run}, {run.status} {run.reason}".rstrip(), style="dim", highlight=False)
+        console.print(plain_text(f"left out: {run.run}, {run.status} {run.reason}".rstrip()), style="dim")
     console.print("bold: no other variant has both a lower loss and a lower energy", style="dim", highlight=False)
 
 
@@ -86,7 +87,7 @@ def as_csv(report: Report) -> str:
     writer = csv.writer(text, lineterminator="\n")
     names = [field.name for field in dataclasses.fields(VariantRow)]
     writer.writerow(names)
-    writer.writerows([getattr(row, name) for name in names] for row in report.rows)
+    writer.writerows([csv_cell(getattr(row, name)) for name in names] for row in report.rows)
     return text.getvalue()
 
 
@@ -110,7 +111,14 @@ def _render(template: str, report: Report, **more: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "count": count, "percent": percent, "data": data, "cell": cell}
+    environment.filters |= {
+        "number": number,
+        "count": count,
+        "percent": percent,
+        "data": data,
+        "cell": cell,
+        "md": markdown,
+    }
     return environment.get_template(template).render(
         report=report,
         machine=report.hardware,
@@ -229,5 +237,5 @@ def _label_points(axes: Any, rows: tuple[VariantRow, ...]) -> None:
         left = row.energy_mj > middle
         axes.annotate(
             row.variant, (row.energy_mj, row.val_loss), xytext=(-10 if left else 10, 7), textcoords="offset points",
-            ha="right" if left else "left", fontsize=10,
+            ha="right" if left else "left", fontsize=10, parse_math=False,
         )  # fmt: skip

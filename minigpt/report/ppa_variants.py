@@ -8,16 +8,19 @@ from collections import Counter
 from collections.abc import Iterable
 
 from minigpt import config
+from minigpt.errors import UserError
+from minigpt.files import read_json
 from minigpt.report.ppa_rows import LeftOutRow
+from minigpt.screen import visible
 from minigpt.training.record import RunRecord
 
 
 def variant_name(run: RunRecord) -> str:
-    """What a sweep set for a run, but for the seed; the run's own name when nothing was set."""
-    swept = {key: value for key, value in run.overrides.items() if key != "seed"}
-    if swept:
-        return ", ".join(f"{key}={value}" for key, value in swept.items())
-    return "as configured" if run.overrides else run.name
+    """What was said of a run, but for the seed; the run's own name when nothing was."""
+    said = {key: value for key, value in run.overrides.items() if key != "seed"}
+    if said:
+        return visible(", ".join(f"{key}={value}" for key, value in said.items()))
+    return "as configured" if run.overrides else visible(run.name)
 
 
 def grouped(runs: Iterable[RunRecord]) -> tuple[dict[str, list[RunRecord]], list[LeftOutRow]]:
@@ -30,11 +33,13 @@ def grouped(runs: Iterable[RunRecord]) -> tuple[dict[str, list[RunRecord]], list
     left_out = []
     for run in runs:
         name = variant_name(run)
-        if run.status == "completed" and run.val_loss is not None:
+        if run.status != "completed" or run.val_loss is None:
+            left_out.append(left(run, run.reason or ("no validation loss" if run.status == "completed" else "")))
+            continue
+        try:
             found.setdefault((name, _configuration(run)), []).append(run)
-        else:
-            reason = run.reason or ("no validation loss" if run.status == "completed" else "")
-            left_out.append(LeftOutRow(run=run.name, variant=name, status=run.status, reason=reason))
+        except UserError as error:
+            left_out.append(left(run, str(error)))
     names = Counter(name for name, _ in found)
     groups: dict[str, list[RunRecord]] = {}
     for (name, configuration), alike in found.items():
@@ -44,12 +49,18 @@ def grouped(runs: Iterable[RunRecord]) -> tuple[dict[str, list[RunRecord]], list
     return groups, left_out
 
 
+def left(run: RunRecord, reason: str) -> LeftOutRow:
+    """A run that the report can say nothing of, and why."""
+    shown = " ".join(visible(reason).split())
+    return LeftOutRow(run=visible(run.name), variant=variant_name(run), status=run.status, reason=shown)
+
+
 def _configuration(run: RunRecord) -> str:
     """Hash of what a run was, but for its seed: its configuration and its data."""
-    content = json.loads((run.folder / "model.json").read_text(encoding="utf-8"))
+    content = read_json(run.folder / "model.json")
     if (run.folder / "config.yaml").is_file():
         content = config.load_yaml(run.folder / "config.yaml")
-        content["training"].pop("threads", None)
+        content.setdefault("training", {}).pop("threads", None)
     for key in ("seed", *config.NOT_IDENTITY):
         content.pop(key, None)
     return hashlib.sha256(json.dumps([content, run.dataset_hash], sort_keys=True).encode()).hexdigest()

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from minigpt import schema
+from minigpt.screen import visible
 from minigpt.search import results
 from minigpt.search.decision import Candidate, Comparison, Decision, Rule
 from minigpt.search.points import Point, as_text, unique
@@ -61,7 +62,7 @@ class SearchReport:
         self.round_state(baseline, decision, final=True)
         for comparison in decision.comparisons:
             sign = "+" if comparison.accepted else "-"
-            print(f"  {sign} {comparison.change}: {comparison.reason}")
+            print(f"  {sign} {visible(comparison.change)}: {comparison.reason}")
         taken = "take" if decision.chosen else "stop:"
         print(f"round {self._rounds[-1]['round']}: {taken} {decision.reason}", flush=True)
 
@@ -157,4 +158,4 @@ def _finite(value: float | None) -> bool:
 
 
 def _words(changes: Mapping[str, Any]) -> str:
-    return " ".join(f"{key}={as_text(value)}" for key, value in changes.items()) or "the baseline"
+    return visible(" ".join(f"{key}={as_text(value)}" for key, value in changes.items()) or "the baseline")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from minigpt.files import write_text
+from minigpt.screen import plain_text, visible
 from minigpt.search.points import Point, as_text
 from minigpt.search.progress import counted
 from minigpt.training.record import RunRecord
@@ -115,7 +116,7 @@ def progress(done: int, of: int, record: RunRecord) -> str:
     """The line of a finished trial."""
     loss = f"val_loss {record.val_loss:.4f}" if record.val_loss is not None else "no val_loss"
     what = loss if record.status == "completed" else record.reason
-    return f"[{done}/{of}] {record.folder.name}  {record.status}  {what}  {record.wall_seconds:.1f} s"
+    return visible(f"[{done}/{of}] {record.folder.name}  {record.status}  {what}  {record.wall_seconds:.1f} s")
 
 
 def print_table(title: str, ranked: Iterable[Row]) -> None:
@@ -126,15 +127,17 @@ def print_table(title: str, ranked: Iterable[Row]) -> None:
     ranked = list(ranked)
     more, ranked = len(ranked) - _SHOWN_ROWS, ranked[:_SHOWN_ROWS]
     keys = list(dict.fromkeys(key for row in ranked for key in row.overrides))
-    table = Table(title=title, title_justify="left")
+    table = Table(title=plain_text(title), title_justify="left")
     for key in keys:
-        table.add_column(key)
+        table.add_column(plain_text(key))
     for name in ("seeds", "val loss", "bits/byte", "params", "s/run"):
         table.add_column(name, justify="right")
     table.add_column("not completed", overflow="fold")
     for row in ranked:
         names = [as_text(row.overrides[key]) if key in row.overrides else "" for key in keys]
-        table.add_row(*names, str(len(row.completed)), *_figures(row), ", ".join(r.status for r in row.others))
+        table.add_row(
+            *map(plain_text, names), str(len(row.completed)), *_figures(row), ", ".join(r.status for r in row.others)
+        )
     Console(width=None if sys.stdout.isatty() else 120).print(table)
     if more > 0:
         print(f"and {more:,} more settings in {FILE}")

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from minigpt.blocks import ShareSpec
 from minigpt.model import GPT
+from minigpt.screen import plain_text, visible
 from minigpt.training.record import RunRecord
 
 
@@ -28,7 +29,8 @@ def describe(model: GPT, console: Console | None = None) -> None:
     for index, (block, layer) in enumerate(zip(spec.blocks, model.blocks, strict=True)):
         own = {id(p): p.numel() for p in layer.parameters() if id(p) not in seen}  # a shared part is its first layer's
         seen |= set(own)
-        table.add_row(str(index), block.label, *(str(block.spec(axis)) for axis in varying), f"{sum(own.values()):,}")
+        words = (str(index), block.label, *(str(block.spec(axis)) for axis in varying), f"{sum(own.values()):,}")
+        table.add_row(*map(plain_text, words))
     console.print(table)
 
 
@@ -41,4 +43,4 @@ def summary(record: RunRecord) -> str:
     speed = f", {record.tokens_per_second:,.0f} tokens/s" if record.tokens_per_second else ""
     lines.append(f"{record.steps} steps, {record.tokens_seen:,} tokens, {record.wall_seconds:.1f} s{speed}")
     lines.append(f"{record.folder}")
-    return "\n".join(lines)
+    return visible("\n".join(lines), lines=True)

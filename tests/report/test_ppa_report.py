@@ -116,7 +116,7 @@ def test_runs_without_a_result_are_listed_with_status_and_reason(written):
     for page in ("html", "md"):
         assert "out_of_memory" in written[page]
     assert "loss is &lt;nan&gt;" in written["html"]
-    assert "loss is <nan>" in written["md"]
+    assert "loss is &lt;nan&gt;" in written["md"]
 
 
 def test_the_breakdown_of_every_variant_adds_up(written):
@@ -186,7 +186,7 @@ def test_an_unknown_baseline_names_the_choices(sweep, tmp_path):
 
 def test_a_folder_without_a_completed_run_says_what_it_found(tmp_path):
     make_run(tmp_path / "bad", val_loss=None, status="diverged")
-    with pytest.raises(UserError, match=r"no completed run .* found bad \(diverged\)"):
+    with pytest.raises(UserError, match=r"no completed run .* found bad \(diverged"):
         write_report(PpaReportConfig(runs=str(tmp_path), hardware=EDGE))
 
 
@@ -286,3 +286,39 @@ def test_models_that_only_share_a_name_are_not_averaged(tmp_path):
         "softmax=softmax (shallow)": (4.0, 1),
     }
     assert len({row.parameters for row in found.rows}) == 2
+
+
+def test_hostile_names_act_on_nothing(tmp_path):
+    hostile = "=1+1 <img src=x> [bold]a[/nope] \x1b[31m$x$ |"
+    run = make_run(tmp_path / "runs" / "a", softmax="softmax")
+    dataclasses.replace(run, overrides={hostile: 1}).write()
+    bad = make_run(tmp_path / "runs" / "b", val_loss=None, status="failed", reason=hostile)
+    found, out = write_report(PpaReportConfig(runs=str(bad.folder.parent), hardware=EDGE))
+    ppa_pages.show(found)
+    pages = {name: (out / f"report.{name}").read_text() for name in ("html", "md", "csv")}
+    assert not [name for name, page in pages.items() if "\x1b" in page]
+    assert not [name for name in ("html", "md") if "<img" in pages[name]]
+    assert next(csv.DictReader(pages["csv"].splitlines()))["variant"].startswith("'=1+1")
+
+
+def test_a_run_whose_model_cannot_be_read_is_left_out_and_the_others_are_reported(tmp_path):
+    make_run(tmp_path / "runs" / "good")
+    (make_run(tmp_path / "runs" / "torn").folder / "model.json").write_text("{")
+    plugged = make_run(tmp_path / "runs" / "plugged")
+    model = plugged.folder / "model.json"
+    model.write_text(
+        model.read_text().replace('"rmsnorm"', '"mine"').replace('"plugins": []', '"plugins": ["not_given"]')
+    )
+    found, _ = write_report(PpaReportConfig(runs=str(tmp_path), hardware=EDGE))
+    assert [row.variant for row in found.rows] == ["as configured (runs)"]
+    reasons = {row.run: row.reason for row in found.left_out}
+    assert "not JSON" in reasons["torn"]
+    assert "plugins=[not_given]" in reasons["plugged"]
+
+
+def test_a_context_beyond_learned_positions_is_refused(tmp_path):
+    folder = make_run(tmp_path / "learned", spec=make_spec(position="learned")).folder
+    with pytest.raises(UserError, match="8192 is more than the 16 positions that position=learned has learned"):
+        write_report(PpaReportConfig(runs=str(folder), hardware=EDGE, context=8192))
+    folder = make_run(tmp_path / "turned", spec=make_spec(position="rope")).folder
+    write_report(PpaReportConfig(runs=str(folder), hardware=EDGE, context=8192))

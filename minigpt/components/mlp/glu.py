@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 from torch import Tensor
 
@@ -11,7 +12,7 @@ from minigpt.components.call import Call
 from minigpt.components.mlp.base import FeedForward
 from minigpt.cost import Cost, Work
 from minigpt.registry import register
-from minigpt.schema import PositiveFloat, PositiveInt, options
+from minigpt.schema import PositiveInt, Range, options
 
 
 @register("mlp", "glu")
@@ -26,7 +27,7 @@ class GLU(FeedForward):
 
     @options
     class Config:
-        expansion: PositiveFloat = 8 / 3
+        expansion: Annotated[float, Range(gt=0, le=1024)] = 8 / 3
         hidden: PositiveInt | None = None
         multiple_of: PositiveInt = 8
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from torch import Tensor
 
 from minigpt.components.base import BuildContext
@@ -9,7 +11,7 @@ from minigpt.components.call import Call
 from minigpt.components.mlp.base import FeedForward
 from minigpt.cost import Cost, Work
 from minigpt.registry import register
-from minigpt.schema import PositiveFloat, PositiveInt, options
+from minigpt.schema import PositiveInt, Range, options
 
 
 @register("mlp", "mlp")
@@ -23,7 +25,7 @@ class MLP(FeedForward):
 
     @options
     class Config:
-        expansion: PositiveFloat = 4.0
+        expansion: Annotated[float, Range(gt=0, le=1024)] = 4.0
         hidden: PositiveInt | None = None
 
     def __init__(self, config: Config, ctx: BuildContext):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from minigpt.screen import plain_text
 from minigpt.training.figures import STANDING
 from minigpt.training.hooks.base import Hook
 
@@ -22,7 +23,11 @@ class Display(Hook):
 
     def __init__(self, console: Console | None = None):
         self.console = console or Console(highlight=False, soft_wrap=True)
-        columns = (BarColumn(), TextColumn("{task.percentage:5.1f} %  {task.description}  left"), TimeRemainingColumn())
+        columns = (
+            BarColumn(),
+            TextColumn("{task.percentage:5.1f} %  {task.description}  left", markup=False),
+            TimeRemainingColumn(),
+        )
         self.bar = Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
         self.task = self.bar.add_task("", total=1.0)
 
@@ -47,4 +52,4 @@ class Display(Hook):
         self.bar.stop()
 
     def say(self, text: str) -> None:
-        self.console.print(text, markup=False)
+        self.console.print(plain_text(text))
