@@ -17,7 +17,7 @@ import torch
 from minigpt.components.attention.causal import CausalAttention
 from minigpt.components.base import Span
 from minigpt.model import GPT, ModelSpec
-from tests.specs import make_spec
+from minigpt.testing import make_spec
 
 SHAPES = {"4 heads of 32, T 128, batch 16": (4, 128, 128, 16), "6 heads of 64, T 256, batch 8": (6, 384, 256, 8)}
 OPTIONS = {"mha": {}, "mqa": {"n_kv_head": 1}, "window 32": {"window": 32}}

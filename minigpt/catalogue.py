@@ -22,7 +22,9 @@ from minigpt.screen import plain_text
 EXAMPLE = {"d_model": 128, "n_head": 4, "head_dim": 32, "n_layer": 1, "block_size": 128, "vocab_size": 256}
 """The sizes at which the catalogue says what a variant learns and remembers."""
 
-_NOT_A_CAPABILITY = frozenset({"axis", "name", "Config", "training", "dump_patches", "call_super_init"})
+_NOT_A_CAPABILITY = frozenset(
+    {"axis", "name", "Config", "cases", "changes", "training", "dump_patches", "call_super_init"}
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,7 +19,7 @@ from minigpt.components.linear.base import LinearMap
 from minigpt.components.mlp.base import FeedForward
 from minigpt.components.position.base import Position
 from minigpt.components.residual.base import Residual
-from minigpt.cost import Cost, Matmul
+from minigpt.cost import Cost, Matmul, without_params
 from minigpt.registry import register
 from minigpt.schema import NonNegativeFloat, PositiveInt, options
 from minigpt.transforms.base import Transform, linears
@@ -57,7 +57,7 @@ class ValueResidual(CausalAttention):
         if self.share is None:
             return cost
         n = work.all_tokens * self.n_kv_head * self.head_dim
-        ops = dict(cost.ops) | {"sub": n, "add": n, "mul": n}
+        ops = dict(cost.ops) | {"sub": n, "add": n, "mul": n + cost.ops.get("mul", 0)}
         return dataclasses.replace(
             cost, params=1, weights_read={"native": 1}, ops=ops, activations=cost.activations + 3 * n
         )
@@ -107,7 +107,8 @@ class SharedKV(CausalAttention):
             return cost
         parts = dict(cost.parts)
         if self.position is not None:
-            parts["position"] = self.position.cost(work.over(work.all_tokens * self.n_head, 0))
+            scores = work.batch * self.n_head * self._pairs(work)
+            parts["position"] = self.position.cost(work.over(work.all_tokens * self.n_head, scores))
         return dataclasses.replace(cost, state_bits=0, state_written_bits=0, parts=parts)
 
 
@@ -163,8 +164,13 @@ class TinyMoE(FeedForward):
             parts[f"activation_{i}"] = self.activation.cost(work.over(work.all_tokens, n))
         e = len(self.up)
         rows = work.all_tokens
-        ops = {"exp": rows * e, "max": rows * e, "sub": rows * e, "add": rows * e + e * n, "mul": rows * e + e * n}
+        ops = {"exp": rows * e, "max": 2 * rows * e, "sub": rows * e, "add": rows * e + e * n, "mul": rows * e + e * n}
         return Cost(ops=ops | {"recip": rows}, activations=2 * rows * e + 3 * e * n, parts=parts)
+
+    def hardware_form(self, work):
+        """Torch divides in its softmax, and counts each expert's load, which only training needs."""
+        rows, e = work.all_tokens, len(self.up)
+        return {"recip": -rows, "cmp": rows * e, "add": 2 * rows * e, "mul": 3 * e}
 
 
 class Router(Part):
@@ -251,8 +257,15 @@ class TinyFire(Position):
         n = work.elements // (heads * work.batch)  # the same for every sequence
         product = Matmul(n, 8, heads)
         ops = {"sub": n, "mul": 10 * n, "log": 2 * n, "tanh": 8 * n, "add": work.elements, "recip": n}
-        params = self.own_params()
-        return Cost(params=params, weights_read={"native": params}, matmuls=(product,), ops=ops, activations=2 * n)
+        params, activations = self.own_params(), 2 * work.elements + 2 * n
+        return Cost(
+            params=params, weights_read={"native": params}, matmuls=(product,), ops=ops, activations=activations
+        )
+
+    def hardware_form(self, work):
+        """Torch takes distances as whole numbers, the logarithm of a query's place once for its row, and divides."""
+        n = work.elements // (self.down.shape[0] * work.batch)
+        return {"add": -n, "log": work.tokens - n, "mul": work.tokens, "recip": -n}
 
 
 @register("head", "two_tokens")
@@ -272,7 +285,7 @@ class TwoTokenHead(Head):
     def cost(self, work):
         once = super().cost(work)
         ops = {"tanh": work.elements}
-        parts = {"second": self.second.cost(work), "next": once, "after": dataclasses.replace(once, params=0)}
+        parts = {"second": self.second.cost(work), "next": once, "after": without_params(once)}
         return Cost(ops=ops, activations=2 * work.elements, parts=parts)
 
 
@@ -284,6 +297,8 @@ class TinyLora(Transform):
     class Config:
         rank: PositiveInt = 2
         sites: list[str] = ("q", "v")
+
+    cases = [{"rank": 4}, {"sites": ["down"]}]
 
     def __init__(self, config):
         self.rank, self.sites = config.rank, config.sites
@@ -325,7 +340,7 @@ class LowRank(Part):
         n_in, n_out = self.base.in_features, self.base.out_features
         products = (Matmul(rows, n_in, self.rank), Matmul(rows, self.rank, n_out))
         parts = {"base": self.base.cost(work)}
-        activations = rows * (n_in + 2 * self.rank + n_out)
+        activations = rows * (n_in + 2 * n_out)
         return Cost(
             params=params, weights_read={"native": params}, matmuls=products, ops={"add": rows * n_out},
             activations=activations, parts=parts,
@@ -372,16 +387,25 @@ class Int8Linear(Part):
         if self.bias is not None:
             init.constant(self.bias, 0.0, "bias")
 
+    def effective_weight(self):
+        return self.levels * self.scale
+
     def forward(self, x):
-        return F.linear(x, (self.levels * self.scale).to(x.dtype), self.bias)
+        return F.linear(x, self.effective_weight().to(x.dtype), self.bias)
 
     def cost(self, work):
-        rows = LinearMap.rows_of(work)
+        rows, biases = LinearMap.rows_of(work), self.own_params()
         n_out, n_in = self.levels.shape
+        fmt = f"int8/g{n_in}"
         return Cost(
-            params=self.own_params(), weights_read={"int8": n_in * n_out, "native": n_out},
-            matmuls=(Matmul(rows, n_in, n_out, weight_format="int8"),), activations=rows * (n_in + n_out),
+            params=biases, weights_read={fmt: n_in * n_out, "native": biases},
+            matmuls=(Matmul(rows, n_in, n_out, weight_format=fmt),), ops={"add": rows * biases},
+            activations=rows * (n_in + n_out),
         )  # fmt: skip
+
+    def hardware_form(self, work):
+        """The scales are a share of the format's bits."""
+        return {"weights_read": len(self.scale)}
 
 
 @register("mlp", "needy")

@@ -16,6 +16,7 @@ COMMANDS = {
     "prepare": ("prepare", "text to tokens"),
     "report": ("report", "report ppa: what runs cost on hardware, against what they reach"),
     "inspect": ("inspect", "runs and checkpoints in a table"),
+    "check": ("check", "hold variants to the contracts, those of a plugin too: minigpt check my_plugin"),
     "components": ("components", "what is registered: names, papers, options, what each learns and can do"),
 }
 """Command -> (module of this room, a line about it)."""

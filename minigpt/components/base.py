@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -27,6 +27,9 @@ class Part(nn.Module):
     provides, needs: names of the tensors it hands to later parts, and reads from earlier ones (see Call); an instance
     may narrow what its class declares. compiles: whether ``torch.compile(fullgraph=True)`` gives the same numbers; a
     test holds it to that. site: the named place it was built for, such as ``q`` of a linear map; None has no name.
+    cases: options to try it with, ``[{"window": 4, "with": {"position": "nope"}}]``; every option is in one. changes:
+    what an option changes where it is not the output: ``gradient``, ``start`` (first values) or ``work`` (what torch
+    computes). decode_form: a name for the form in which one token is decoded, where it is not that of a prefill.
     """
 
     axis: ClassVar[str]
@@ -37,6 +40,9 @@ class Part(nn.Module):
     provides: frozenset[str] = frozenset()
     needs: frozenset[str] = frozenset()
     site: str | None = None
+    cases: ClassVar[Sequence[Mapping[str, Any]]] = ()
+    changes: ClassVar[Mapping[str, str]] = {}
+    decode_form: ClassVar[str | None] = None
 
     def init_parameters(self, init: Initialiser) -> None:
         """Give every parameter this module owns directly its first value and its role."""
@@ -50,6 +56,14 @@ class Part(nn.Module):
     def cost(self, work: Work) -> Cost:
         """What one call does and reads, children included as ``parts``."""
         raise NotImplementedError(f"{type(self).__name__} has no cost")
+
+    def hardware_form(self, work: Work) -> Mapping[str, int]:
+        """What torch's form of a call has more (+) or less (-) than the hardware form that :meth:`cost` counts.
+
+        By operation, or by ``activations``, ``weights_read``, ``state_read_bits``, ``state_written_bits``; the reason
+        belongs into the docstring. A census of what torch dispatches is held to both.
+        """
+        return {}
 
     def own_params(self) -> int:
         return sum(p.numel() for p in self.parameters(recurse=False))

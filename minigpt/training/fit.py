@@ -20,6 +20,7 @@ from minigpt.device import Precision, choose_device, choose_precision, is_out_of
 from minigpt.errors import UserError
 from minigpt.files import DiskFullError, Lock, is_disk_full
 from minigpt.model import GPT, resolve
+from minigpt.testing.quick import quick_check
 from minigpt.training.budget import Budget
 from minigpt.training.companions import refuse_other_tokenizer
 from minigpt.training.display import describe
@@ -70,6 +71,7 @@ def train(run: TrainConfig, folder: RunFolder, overrides: Mapping[str, Any], hoo
         run.data.name, run.data.folder, block_size=run.model.block_size, val_tokens=run.data.val_tokens
     )
     plan = plan_of(run, dataset)
+    quick_check(plan.spec)
     checkpoint, state = (None, None) if former is None else find_state(former, dataset)
     if former is not None and state is not None:
         refuse_spent(run, former, state)

@@ -12,7 +12,7 @@ from torch import nn
 
 from minigpt import registry
 from minigpt.components.call import Call, Span
-from tests.specs import make_spec
+from minigpt.testing import make_spec
 
 DEVICE = torch.device("cpu")
 

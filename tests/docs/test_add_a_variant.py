@@ -24,10 +24,9 @@ def run(command: str, folder: Path, *more: str) -> str:
     words = shlex.split(command)
     assert words[0] == "python"
     script = [str(ROOT / words[1])] if words[1].endswith(".py") else words[1:2]
-    rest = [str(ROOT / w) if w.startswith("tests/") else w for w in words[2:]]
     env = os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
     done = subprocess.run(
-        [sys.executable, *script, *rest, *more], cwd=folder, env=env, capture_output=True, text=True, timeout=300
+        [sys.executable, *script, *words[2:], *more], cwd=folder, env=env, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
@@ -42,8 +41,4 @@ def test_the_page_s_norm_trains_and_is_proven(tmp_path):
     assert record.status == "completed"
     spec = json.loads((tmp_path / "out" / "prmsnorm" / "model.json").read_text())
     assert spec["default"]["norm"] == {"name": "prmsnorm", "p": 0.25, "eps": 1e-6}
-    proven = run(
-        prove.strip(), tmp_path, "-q", "-p", "no:cacheprovider", f"--rootdir={ROOT}", "-c", str(ROOT / "pyproject.toml")
-    )
-    assert re.search(r"\d\d passed", proven)
-    assert "failed" not in proven
+    assert re.search(r"1 variants hold all \d\d contracts", run(prove.strip(), tmp_path))

@@ -9,7 +9,7 @@ from minigpt.errors import UserError
 from minigpt.generation.config import Sampling
 from minigpt.generation.decoding import generate, stream
 from minigpt.model import GPT
-from tests.specs import make_spec
+from minigpt.testing import make_spec
 
 GREEDY = Sampling(temperature=0)
 SEEDED = Sampling(temperature=1.3, top_k=20, top_p=0.95)

@@ -17,7 +17,7 @@ from minigpt.generation.decoding import generate
 from minigpt.generation.sample import _texts, sample
 from minigpt.model import GPT
 from minigpt.model.checkpoint import save_checkpoint
-from tests.specs import make_spec
+from minigpt.testing import make_spec
 
 ROOT = Path(__file__).parents[2]
 CHARACTERS = "\n abcdeTh"

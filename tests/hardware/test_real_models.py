@@ -11,7 +11,7 @@ from minigpt.components.linear.base import LinearMap
 from minigpt.hardware import load
 from minigpt.hardware.ppa import price
 from minigpt.model import GPT
-from tests.specs import make_spec
+from minigpt.testing import make_spec
 
 EDGE = load("edge_16nm")
 

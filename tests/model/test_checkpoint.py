@@ -18,8 +18,8 @@ from minigpt import checkpoint_folder
 from minigpt.errors import UserError
 from minigpt.model import GPT
 from minigpt.model.checkpoint import find_checkpoint, load_checkpoint, load_weights, verified
+from minigpt.testing import make_spec
 from tests.model.checkpoints import TOKENIZER, flip_a_byte, logits, rewrite, save
-from tests.specs import make_spec
 
 FILES = ("model.safetensors", "model.json", "tokenizer.json")
 

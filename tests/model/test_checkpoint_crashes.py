@@ -16,8 +16,8 @@ import torch
 from minigpt.files import DiskFullError
 from minigpt.model import GPT
 from minigpt.model.checkpoint import load_checkpoint
+from minigpt.testing import make_spec
 from tests.model.checkpoints import logits, save
-from tests.specs import make_spec
 
 
 @pytest.fixture

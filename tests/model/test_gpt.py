@@ -9,7 +9,7 @@ import torch
 
 from minigpt.errors import UserError
 from minigpt.model import GPT, ModelSpec
-from tests.specs import make_spec
+from minigpt.testing import make_spec
 
 
 def with_second_layer(spec: ModelSpec, **axes) -> ModelSpec:

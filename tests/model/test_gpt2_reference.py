@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from minigpt.cost import Work
 from minigpt.model import GPT, ModelSpec
-from tests.specs import make_spec
+from minigpt.testing import make_spec
 
 GPT2_PARTS = {"position": "learned", "norm": "layernorm", "mlp": "mlp", "activation": "gelu_tanh", "bias": True}
 SHAPES = {

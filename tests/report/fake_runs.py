@@ -8,8 +8,8 @@ from typing import Any
 
 from minigpt.model import ModelSpec
 from minigpt.schema import plain
+from minigpt.testing import make_spec
 from minigpt.training.record import RunRecord
-from tests.specs import make_spec
 
 
 def make_run(

@@ -14,8 +14,8 @@ import torch
 from minigpt.cli.inspect import main
 from minigpt.model import GPT
 from minigpt.model.checkpoint import save_checkpoint
+from minigpt.testing import make_spec
 from minigpt.training.record import RunRecord
-from tests.specs import make_spec
 
 SCRIPT = Path(__file__).parents[2] / "analysis" / "checkpoint_analysis" / "inspect_ckpts.py"
 

@@ -19,8 +19,8 @@ from minigpt.errors import UserError
 from minigpt.hardware import load
 from minigpt.report import ppa_pages, ppa_rows
 from minigpt.report.ppa import PpaReportConfig, write_report
+from minigpt.testing import make_spec
 from tests.report.fake_runs import make_run
-from tests.specs import make_spec
 
 EDGE = load("edge_16nm")
 

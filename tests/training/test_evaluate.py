@@ -10,8 +10,8 @@ import torch
 from minigpt.data.dataset import open_dataset
 from minigpt.device import Precision
 from minigpt.model import GPT
+from minigpt.testing import make_spec
 from minigpt.training.evaluate import validate
-from tests.specs import make_spec
 
 FP32 = Precision("fp32", torch.device("cpu"))
 

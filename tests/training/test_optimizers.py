@@ -10,9 +10,9 @@ import torch
 
 from minigpt import registry
 from minigpt.model import GPT
+from minigpt.testing import make_spec
 from minigpt.training.optimizers.base import Optimizer
 from minigpt.training.optimizers.muon import MuonInFp32
-from tests.specs import make_spec
 
 OPTIMIZERS = registry.names("optimizer")
 NO_SCALER = torch.amp.GradScaler("cpu", enabled=False)

@@ -10,13 +10,14 @@ import torch
 from minigpt import registry
 from minigpt.data.batch import Tokens
 from minigpt.model import GPT, Output
-from tests.cases import Case, option_cases
-from tests.specs import make_spec
+from minigpt.testing import Case, all_cases, make_spec
+from minigpt.testing.cases import missing_choices
+
+VARIANTS = [(axis, name) for axis in registry.axes("run") for name in registry.names(axis)]
 
 
 def built(case: Case, *args: Any) -> Any:
-    options = {case.option: case.value} if case.option else {}
-    return registry.build(registry.spec(case.axis, {"name": case.name} | options), *args)
+    return registry.build(registry.spec(case.axis, {"name": case.name} | case.changed), *args)
 
 
 def trace(case: Case) -> Any:
@@ -39,6 +40,12 @@ def trace(case: Case) -> Any:
     return torch.cat([p.detach().flatten() for p in model.parameters()]).tolist()
 
 
-@pytest.mark.parametrize("case", option_cases(("optimizer", "schedule", "task")), ids=str)
+@pytest.mark.parametrize("variant", VARIANTS, ids="=".join)
+def test_every_option_is_in_a_case_of_its_class(variant):
+    assert not missing_choices(*variant)
+
+
+@pytest.mark.parametrize("case", [c for c in all_cases(VARIANTS) if not c.is_default], ids=str)
 def test_changing_an_option_changes_training(case):
-    assert trace(case) != trace(Case(case.axis, case.name))
+    for option in case.changed:
+        assert trace(case) != trace(case.without(option)), option

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from minigpt.components.activation.base import Activation
+from minigpt.cost import Work
 from minigpt.registry import register
 
 
@@ -17,3 +18,8 @@ class SiLU(Activation):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.silu(x)
+
+    def hardware_form(self, work: Work) -> dict[str, int]:
+        """Torch has the sigmoid as one operation."""
+        n = work.elements
+        return {"sigmoid": n, "exp": -n, "add": -n, "recip": -n}

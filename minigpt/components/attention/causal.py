@@ -44,6 +44,16 @@ class CausalAttention(Attention):
         qk_norm: bool = False
         dropout: Probability | None = None
 
+    cases = [
+        {"n_kv_head": 2},
+        {"n_kv_head": 3},
+        {"window": 5},
+        {"softcap": 2.0},
+        {"qk_norm": True},
+        {"dropout": 0.5},
+        {"n_kv_head": 2, "window": 9, "with": {"position": "alibi"}},
+    ]
+
     def __init__(self, config: Config, ctx: BuildContext):
         super().__init__()
         self.n_head, self.head_dim = ctx.n_head, ctx.head_dim
@@ -165,12 +175,13 @@ class CausalAttention(Attention):
             return x
         return x[:, torch.arange(self.n_head, device=x.device) * self.n_kv_head // self.n_head]
 
+    def hardware_form(self, work: Work) -> dict[str, int]:
+        """Torch scales every score; 1 / sqrt(head_dim) is folded into the query's matrix."""
+        return {"mul": work.batch * self.n_head * self._pairs(work)}
+
     def cost(self, work: Work) -> Cost:
         heads, width, kv_width = work.batch * self.n_head, self.head_dim, 2 * self.n_kv_head * self.head_dim
-        keys = work.context  # that a product runs over: a cache offers no more than the window
-        if self.window is not None and work.context > work.tokens:
-            keys = min(work.context, self.window + work.tokens - 1)
-        pairs = work.tokens * keys if work.dense else work.pairs(self.window)
+        keys, pairs = self._keys(work), self._pairs(work)
         scores = work.over(heads * work.tokens, heads * pairs)
         useful = heads * pairs * width
         cached = work.cache_bits if work.context > work.tokens else None
@@ -198,3 +209,13 @@ class CausalAttention(Attention):
             activations=work.all_tokens * (2 * self.n_head * width + kv_width),
             parts=parts,
         )
+
+    def _keys(self, work: Work) -> int:
+        """Keys that a product runs over: a cache offers no more than the window."""
+        if self.window is None or work.context == work.tokens:
+            return work.context
+        return min(work.context, self.window + work.tokens - 1)
+
+    def _pairs(self, work: Work) -> int:
+        """(query, key) pairs of one sequence."""
+        return work.tokens * self._keys(work) if work.dense else work.pairs(self.window)

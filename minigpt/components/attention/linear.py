@@ -51,6 +51,9 @@ class LinearAttention(Attention):
     class Config:
         chunk: PositiveInt = 64
 
+    cases = [{"chunk": 5}, {"chunk": 3, "with": {"position": "nope"}}]
+    changes = {"chunk": "work"}  # the order of the sums, not what they come to
+
     def __init__(self, config: Config, ctx: BuildContext):
         super().__init__()
         self.n_head, self.head_dim, self.chunk = ctx.n_head, ctx.head_dim, config.chunk
@@ -78,7 +81,7 @@ class LinearAttention(Attention):
         seen = k.cumsum(dim=2)  # (B, H, T, d): z_t
         if state is not None:
             seen = seen + state.k
-            state.k = seen[:, :, -1:]
+            state.k = seen[:, :, -1:].clone()  # a view would keep all of seen alive
         normaliser = (q * seen).sum(dim=-1, keepdim=True).clamp_min(1e-6)  # (B, H, T, 1)
         if self.position is not None:
             q, k = self.position.rotate(q, call, "query"), self.position.rotate(k, call, "key")
@@ -102,6 +105,15 @@ class LinearAttention(Attention):
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.n_head, self.head_dim)).transpose(1, 2)  # (B, T, H d) -> (B, H, T, d)
+
+    def hardware_form(self, work: Work) -> dict[str, int]:
+        """Torch chooses between the two sides of elu and scales each, divides every element instead of taking one
+        reciprocal per row, guards the denominator, and adds up chunks, of which the last is filled with zeros."""
+        d, heads = self.head_dim, work.batch * self.n_head
+        chunk = min(self.chunk, work.tokens)
+        chunks, rows = heads * math.ceil(work.tokens / chunk), heads * work.tokens
+        added = chunks * (chunk * d + d * d)
+        return {"select": 2 * rows * d, "mul": 6 * rows * d, "cmp": rows, "recip": -rows, "add": added}
 
     def cost(self, work: Work) -> Cost:
         d, heads = self.head_dim, work.batch * self.n_head

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
 import torch
 from torch import Tensor
 
@@ -14,8 +17,11 @@ declare("init", default="gpt2", scope="model")
 class InitPolicy:
     """Built as ``cls(config)``. Gains, biases and scalars start where their component says; matrices start here.
 
-    A policy decides by the :class:`Slot`: role, fan-in, fan-out, layer, name.
+    A policy decides by the :class:`Slot`: role, fan-in, fan-out, layer, name. cases, changes: as of a component.
     """
+
+    cases: ClassVar[Sequence[Mapping[str, Any]]] = ()
+    changes: ClassVar[Mapping[str, str]] = {}
 
     def std(self, slot: Slot) -> float:
         """Standard deviation of a matrix; 0 starts it at zero."""

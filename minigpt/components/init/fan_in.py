@@ -19,6 +19,9 @@ class FanInInit(InitPolicy):
         gain: PositiveFloat = 1.0
         embedding_std: PositiveFloat = 0.02
 
+    cases = [{"gain": 0.5}, {"embedding_std": 0.1}]
+    changes = {"gain": "start", "embedding_std": "start"}
+
     def __init__(self, config: Config):
         self.config = config
 

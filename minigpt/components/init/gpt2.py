@@ -21,6 +21,9 @@ class GPT2Init(InitPolicy):
     class Config:
         std: PositiveFloat = 0.02
 
+    cases = [{"std": 0.1}]
+    changes = {"std": "start"}
+
     def __init__(self, config: Config):
         self.base = config.std
 

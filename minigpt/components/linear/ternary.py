@@ -31,6 +31,8 @@ class TernaryLinear(LinearMap):
     class Config:
         activation_bits: Annotated[int, Range(ge=2, le=16)] | None = 8
 
+    cases = [{"activation_bits": 4}, {"activation_bits": None}]
+
     def __init__(self, config: Config, ctx: BuildContext, in_features: int, out_features: int, role: Role, bias: bool):
         super().__init__(config, ctx, in_features, out_features, role, bias)
         self.activation_bits = config.activation_bits
@@ -42,6 +44,15 @@ class TernaryLinear(LinearMap):
         if self.activation_bits is not None:
             x = straight_through(x, quantise_per_token(x, self.activation_bits))
         return super().forward(x)
+
+    def hardware_form(self, work: Work) -> dict[str, int]:
+        """For its gradient torch adds the rounding to x as a difference; it guards the row's largest and clamps to the
+        range, and takes the scale off every input instead of every output."""
+        if self.activation_bits is None:
+            return {}
+        n_out, n_in = self.weight.shape
+        per_row = {"add": 2 * n_in, "cmp": n_in + 1, "mul": n_in - n_out + 1}
+        return {op: self.rows_of(work) * count for op, count in per_row.items()}
 
     def cost(self, work: Work) -> Cost:
         cost = super().cost(work)
@@ -58,7 +69,7 @@ class TernaryLinear(LinearMap):
 
 def ternary(weight: Tensor) -> Tensor:
     """Round to -s, 0 or s with s = mean |weight|."""
-    scale = weight.abs().mean().clamp_min(1e-5)
+    scale = weight.abs().mean().clamp_min(torch.finfo(weight.dtype).tiny)  # all zero stays zero
     return (weight / scale).round().clamp(-1, 1) * scale
 
 
@@ -66,7 +77,7 @@ def quantise_per_token(x: Tensor, bits: int) -> Tensor:
     """Symmetric rounding of each last-dimension row to ``bits`` bits, scaled by the row's largest magnitude."""
     largest = 2 ** (bits - 1) - 1
     wide = x.to(torch.promote_types(x.dtype, torch.float32))  # in fp16 the scale of a small row would overflow
-    scale = largest / wide.abs().amax(dim=-1, keepdim=True).clamp_min(1e-5)
+    scale = largest / wide.abs().amax(dim=-1, keepdim=True).clamp_min(1e-30)  # small rows keep their bits
     return ((wide * scale).round().clamp(-largest - 1, largest) / scale).to(x.dtype)
 
 

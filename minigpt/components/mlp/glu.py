@@ -31,6 +31,8 @@ class GLU(FeedForward):
         hidden: PositiveInt | None = None
         multiple_of: PositiveInt = 8
 
+    cases = [{"expansion": 2.0}, {"hidden": 24}, {"multiple_of": 3}]
+
     def __init__(self, config: Config, ctx: BuildContext):
         super().__init__()
         wanted = config.expansion * ctx.d_model

@@ -23,6 +23,8 @@ class IdentityMLP(FeedForward):
     class Config:
         output: Literal["zero", "input"] = "zero"
 
+    cases = [{"output": "input"}]
+
     def __init__(self, config: Config, ctx: BuildContext):
         super().__init__()
         self.silent = config.output == "zero"

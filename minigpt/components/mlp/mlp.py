@@ -28,6 +28,8 @@ class MLP(FeedForward):
         expansion: Annotated[float, Range(gt=0, le=1024)] = 4.0
         hidden: PositiveInt | None = None
 
+    cases = [{"expansion": 2.0}, {"hidden": 24}]
+
     def __init__(self, config: Config, ctx: BuildContext):
         super().__init__()
         self.hidden = config.hidden or max(1, round(config.expansion * ctx.d_model))

@@ -28,6 +28,8 @@ class DynamicTanh(Norm):
     class Config:
         alpha_init: PositiveFloat = 1.0
 
+    cases = [{"alpha_init": 0.5}]
+
     def __init__(self, config: Config, ctx: BuildContext, width: int):
         super().__init__()
         self.alpha = nn.Parameter(torch.empty(1))

@@ -29,6 +29,8 @@ class LayerNorm(Norm):
         eps: PositiveFloat = 1e-5
         bias: bool | None = None
 
+    cases = [{"eps": 0.1}, {"bias": False}, {"bias": True, "with": {"bias": False}}]
+
     def __init__(self, config: Config, ctx: BuildContext, width: int):
         super().__init__()
         bias = ctx.bias if config.bias is None else config.bias
@@ -43,6 +45,11 @@ class LayerNorm(Norm):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.layer_norm(x, self.gain.shape, self.gain, self.bias, self.eps)
+
+    def hardware_form(self, work: Work) -> dict[str, int]:
+        """Torch centres x twice, for the variance and for the result; mean and variance are scaled, and eps is added,
+        once per row."""
+        return {"add": work.elements + work.rows, "mul": 2 * work.rows}
 
     def cost(self, work: Work) -> Cost:
         n = work.elements

@@ -28,6 +28,8 @@ class RMSNorm(Norm):
         eps: PositiveFloat = 1e-6
         gain: bool = True
 
+    cases = [{"eps": 0.1}, {"gain": False}]
+
     def __init__(self, config: Config, ctx: BuildContext, width: int):
         super().__init__()
         self.gain = nn.Parameter(torch.empty(width)) if config.gain else None
@@ -40,6 +42,10 @@ class RMSNorm(Norm):
     def forward(self, x: Tensor) -> Tensor:
         wide = x if self.gain is None else x.to(self.gain.dtype)  # queries and keys come narrow under autocast
         return F.rms_norm(wide, self.shape, self.gain, self.eps).to(x.dtype)
+
+    def hardware_form(self, work: Work) -> dict[str, int]:
+        """eps is added once per row, and the mean is one scaling per row."""
+        return {"add": work.rows, "mul": work.rows}
 
     def cost(self, work: Work) -> Cost:
         n = work.elements

@@ -36,6 +36,10 @@ class Alibi(Position):
         distance = query_position[..., :, None] - key_position[..., None, :]  # (T, S) or (B, T, S)
         return -self.slopes[:, None, None] * distance.clamp_min(0)[..., None, :, :]  # the future is masked anyway
 
+    def hardware_form(self, work: Work) -> dict[str, int]:
+        """Torch multiplies slopes and distances once, for all sequences of a batch."""
+        return {"mul": work.elements // work.batch - work.elements}
+
     def cost(self, work: Work) -> Cost:
         """``work.elements``: scores. One multiply and one add each, and the distance."""
         return Cost(ops={"mul": work.elements, "add": work.elements}, activations=2 * work.elements, passes=1)

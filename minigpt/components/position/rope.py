@@ -33,6 +33,8 @@ class RotaryPosition(Position):
         theta: PositiveFloat = 10000.0
         fraction: Annotated[float, Range(gt=0, le=1)] = 1.0
 
+    cases = [{"theta": 100.0}, {"fraction": 0.5}]
+
     def __init__(self, config: Config, ctx: BuildContext, serves: frozenset[Place], width: int):
         super().__init__(config, ctx, serves, width)
         self.turned = int(width * config.fraction) // 2 * 2
@@ -64,6 +66,13 @@ class RotaryPosition(Position):
         first, second, rest = x[..., :half], x[..., half : self.turned], x[..., self.turned :]
         turned = (first * cos - second * sin, second * cos + first * sin)  # in the tables' fp32, whatever x comes in
         return torch.cat(turned if rest.shape[-1] == 0 else (*turned, rest), dim=-1).to(x.dtype)
+
+    def hardware_form(self, work: Work) -> dict[str, int]:
+        """Torch keeps its tables as a tensor, and copies the dimensions that are not turned."""
+        return {
+            "lut": -work.all_tokens * self.turned,
+            "activations": 2 * work.rows * (self.width - self.turned),
+        }
 
     def cost(self, work: Work) -> Cost:
         """``work.rows``: query and key heads turned, over all tokens."""

@@ -22,6 +22,8 @@ class LayerScale(Residual):
     class Config:
         scale_init: float = 0.1
 
+    cases = [{"scale_init": 0.5}]
+
     def __init__(self, config: Config, ctx: BuildContext, place: Place):
         super().__init__(config, ctx, place)
         self.scale = None if place == "model" else nn.Parameter(torch.empty(ctx.d_model))

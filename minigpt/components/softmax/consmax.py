@@ -36,6 +36,8 @@ class ConSmax(Softmax):
         gamma_init: PositiveFloat = 100.0  # gamma is stored as its logarithm, so that it stays positive
         per_head: bool = False
 
+    cases = [{"beta_init": 1.0}, {"gamma_init": 20.0}, {"per_head": True}]
+
     def __init__(self, config: Config, ctx: BuildContext):
         super().__init__()
         shape = (ctx.n_head, 1, 1) if config.per_head else (1,)
@@ -49,6 +51,11 @@ class ConSmax(Softmax):
 
     def forward(self, scores: Tensor) -> Tensor:
         return torch.exp(scores - (self.beta + self.log_gamma))
+
+    def hardware_form(self, work: Work) -> dict[str, int]:
+        """Torch subtracts the constants and takes an exponential; in hardware they are folded into two tables."""
+        n = work.elements
+        return {"add": n, "exp": n, "lut": -2 * n, "mul": (-2 if self.config.per_head else -1) * n}
 
     def cost(self, work: Work) -> Cost:
         n, params = work.elements, self.own_params()

@@ -27,6 +27,8 @@ class ReluMax(Softmax):
         divisor: PositiveFloat | None = None
         length_scale: bool = False
 
+    cases = [{"divisor": 16.0}, {"length_scale": True}, {"length_scale": True, "divisor": 2.0}]
+
     def __init__(self, config: Config, ctx: BuildContext):
         super().__init__()
         self.length_scale = config.length_scale
@@ -38,6 +40,11 @@ class ReluMax(Softmax):
             visible = scores.isneginf().logical_not().sum(dim=-1, keepdim=True)  # (B, H, Tq, 1)
             weights = weights / visible
         return weights
+
+    def hardware_form(self, work: Work) -> dict[str, int]:
+        """Torch divides by the constant, which folds into the value projection, and by the length of each row, which
+        is one reciprocal."""
+        return {"mul": work.elements, "recip": -work.rows if self.length_scale else 0}
 
     def cost(self, work: Work) -> Cost:
         n = work.elements

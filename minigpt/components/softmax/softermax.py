@@ -28,6 +28,9 @@ class Softermax(Softmax):
     class Config:
         online: bool = True
 
+    cases = [{"online": False}]
+    changes = {"online": "work"}  # the maximum cancels, rounded or not
+
     def __init__(self, config: Config, ctx: BuildContext):
         super().__init__()
         self.online = config.online
@@ -37,6 +40,10 @@ class Softermax(Softmax):
         largest = scores.detach().amax(dim=-1, keepdim=True)  # cancels in the quotient, so it needs no gradient
         powers = torch.exp2(scores - (torch.ceil(largest) if self.online else largest))
         return powers / powers.sum(dim=-1, keepdim=True)
+
+    def hardware_form(self, work: Work) -> dict[str, int]:
+        """Torch divides by the row's sum; in hardware that is one reciprocal per row and a multiply per element."""
+        return {"recip": -work.rows}
 
     def cost(self, work: Work) -> Cost:
         n = work.elements

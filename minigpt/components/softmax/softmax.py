@@ -30,6 +30,10 @@ class ExactSoftmax(Softmax):
     def forward(self, scores: Tensor) -> Tensor:
         return torch.softmax(scores, dim=-1)
 
+    def hardware_form(self, work: Work) -> dict[str, int]:
+        """Torch divides by the row's sum; in hardware that is one reciprocal per row and a multiply per element."""
+        return {"recip": -work.rows}
+
     def cost(self, work: Work) -> Cost:
         n = work.elements
         ops = {"max": n, "sub": n, "exp": n, "add": n, "mul": n, "recip": work.rows}

@@ -28,6 +28,8 @@ class AdamW(Optimizer):
         eps: PositiveFloat = 1e-8
         weight_decay: NonNegativeFloat = 0.1
 
+    cases = [{"lr": 0.01}, {"beta1": 0.5}, {"beta2": 0.5}, {"eps": 0.01}, {"weight_decay": 0.5}]
+
     def __init__(self, config: Config, parameters: Mapping[str, nn.Parameter], roles: Mapping[str, Role]):
         groups = decay_groups(parameters.items(), roles, config.weight_decay)
         betas = (config.beta1, config.beta2)

@@ -35,6 +35,17 @@ class Muon(Optimizer):
         beta2: Probability = 0.95
         eps: PositiveFloat = 1e-8
 
+    cases = [
+        {"lr": 0.1},
+        {"momentum": 0.5},
+        {"steps": 2},
+        {"weight_decay": 0.5},
+        {"adamw_lr": 0.01},
+        {"beta1": 0.5},
+        {"beta2": 0.5},
+        {"eps": 0.01},
+    ]
+
     def __init__(self, config: Config, parameters: Mapping[str, nn.Parameter], roles: Mapping[str, Role]):
         hidden = {n: p for n, p in parameters.items() if roles[n] in ("weight", "residual_out") and p.ndim == 2}
         rest = {n: p for n, p in parameters.items() if n not in hidden}

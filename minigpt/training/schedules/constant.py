@@ -16,6 +16,8 @@ class Constant(Schedule):
         warmup_steps: NonNegativeInt | None = None
         warmup_fraction: Fraction = 0.05
 
+    cases = [{"warmup_steps": 3}, {"warmup_fraction": 0.5}]
+
     def __init__(self, config: Config):
         super().__init__(config.warmup_steps, config.warmup_fraction)
 

@@ -22,6 +22,8 @@ class Cosine(Schedule):
         warmup_fraction: Fraction = 0.05
         min_factor: Fraction = 0.1
 
+    cases = [{"warmup_steps": 3}, {"warmup_fraction": 0.5}, {"min_factor": 0.5}]
+
     def __init__(self, config: Config):
         super().__init__(config.warmup_steps, config.warmup_fraction)
         self.min_factor = config.min_factor

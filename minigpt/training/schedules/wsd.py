@@ -22,6 +22,8 @@ class WarmupStableDecay(Schedule):
         decay_fraction: Fraction = 0.3
         min_factor: Fraction = 0.0
 
+    cases = [{"warmup_steps": 3}, {"warmup_fraction": 0.5}, {"decay_fraction": 0.5}, {"min_factor": 0.5}]
+
     def __init__(self, config: Config):
         super().__init__(config.warmup_steps, config.warmup_fraction)
         self.decay_fraction, self.min_factor = config.decay_fraction, config.min_factor

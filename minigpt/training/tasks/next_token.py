@@ -24,6 +24,8 @@ class NextToken(Task):
     class Config:
         z_loss: NonNegativeFloat = 0.0
 
+    cases = [{"z_loss": 0.1}]
+
     def __init__(self, config: Config):
         self.z_loss = config.z_loss
 
