@@ -65,8 +65,8 @@ class BlockSpec:
 class ShareSpec:
     """Which layers share one block, one attention, one MLP.
 
-    run: neighbours (AABB). cycle: every so many layers (ABAB). mirror: there and back (ABBA). distinct: how many
-    different ones there are; None is one for run and cycle, half of the layers for mirror.
+    block, attention, mlp: run is neighbours (AABB), cycle every so many layers (ABAB), mirror there and back (ABBA).
+    distinct: how many different ones there are; None is one for run and cycle, half of the layers for mirror.
     """
 
     block: Order = "none"

@@ -46,7 +46,11 @@ Length = Annotated[int, Range(ge=1), Limit(2**28)]  # of a context or a vocabula
 
 @options
 class DataConfig:
-    """Which prepared dataset: ``folder/name``. val_tokens: validate on the first so many tokens (None: all of them)."""
+    """Which prepared dataset: ``folder/name``.
+
+    name: of the dataset. folder: where datasets lie. val_tokens: validate on the first so many tokens (None: all of
+    them).
+    """
 
     name: Name = "pydocs"
     folder: FilePath = "data"
@@ -55,7 +59,13 @@ class DataConfig:
 
 @options
 class ModelConfig:
-    """The sizes all components share. head_dim: None is d_model / n_head. vocab_size: None is the dataset's."""
+    """The sizes all components share.
+
+    d_model: width of the model. n_head: attention heads. head_dim: None is d_model / n_head. n_layer: blocks.
+    block_size: tokens of context. vocab_size: None is the dataset's. bias: of every linear map; norms have options of
+    their own. dropout: after the embedding, on attention weights and on every sub-layer's output. tie_embeddings: the
+    head has the embedding's weights.
+    """
 
     d_model: Width = 128
     n_head: Width = 4
@@ -63,8 +73,8 @@ class ModelConfig:
     n_layer: LayerCount = 4
     block_size: Length = 128
     vocab_size: Length | None = None
-    bias: bool = False  # of every linear map; norms have options of their own
-    dropout: Probability = 0.0  # after the embedding, on attention weights and on every sub-layer's output
+    bias: bool = False
+    dropout: Probability = 0.0
     tie_embeddings: bool = True
 
     def __post_init__(self):
@@ -84,10 +94,13 @@ class ModelConfig:
 class TrainingConfig:
     """The loop. The run ends at the first budget reached: max_steps, max_tokens or max_seconds.
 
-    eval_interval: steps between validations. patience: stop after so many validations without an improvement of
-    min_delta. diverged_above: a training loss above this many times ln(vocab_size) ends the run as diverged.
-    checkpoint_interval: steps between saves of ``last`` (None: at every validation). threads: of torch (None: all
-    cores).
+    batch_size: sequences of one micro-step. gradient_accumulation: micro-steps of one step. max_steps: optimizer steps.
+    max_tokens: of training text. max_seconds: of training time. eval_interval: steps between validations. log_interval:
+    steps between lines of metrics.jsonl. clip_norm: longest gradient (None: any). precision: auto is bf16 where it is
+    fast, else fp32. compile: torch.compile the model. activation_checkpointing: less memory, more time. patience: stop
+    after so many validations without an improvement of min_delta. min_delta: nats that count as one. diverged_above: a
+    training loss above this many times ln(vocab_size) ends the run as diverged. checkpoint_interval: steps between
+    saves of ``last`` (None: at every validation). threads: of torch (None: all cores).
     """
 
     batch_size: Annotated[int, Range(ge=1), Limit(2**20)] = 16
@@ -116,7 +129,8 @@ class TrainingConfig:
 class LoggerConfig:
     """Where metrics go beside ``metrics.jsonl``, which is always written. A tracker's failure never ends a run.
 
-    mode: of wandb; offline needs no account and no network. init_timeout: seconds wandb may take to start.
+    name: the tracker. project: of wandb. mode: of wandb; offline needs no account and no network. init_timeout: seconds
+    wandb may take to start.
     """
 
     name: Literal["none", "tensorboard", "wandb"] = "none"
@@ -135,11 +149,14 @@ class TrainConfig:
     """Everything a run is. The component keys are the default block; ``sites``, ``blocks``, ``pattern`` and ``layers``
     vary it.
 
-    share: which layers share parts. transforms: what rewrites the built model. name: the run's folder is ``out/name``
-    (None: the time and the config's hash). resume: a run folder to go on from. init_from: a run or checkpoint whose
-    weights the run starts from; it has the model of those. plugins: modules that register components. explorations,
-    study: of sweeps; None for a single run. skip_invalid: a sweep goes on without the points that cannot be built, and
-    lists them.
+    sites: single places inside blocks: {linear: {down: ternary}}. share: which layers share parts. blocks: named ones
+    that differ from the default: {local: {attention: {window: 64}}}. pattern: how blocks are laid over the layers.
+    layers: single ones: {0: default}. repeat_pattern: as often as it fits, the last time cut off. seed: of every random
+    choice. device: auto, cpu, cuda, mps. out: where runs are written. workers: trials of a sweep at a time. transforms:
+    what rewrites the built model. name: the run's folder is ``out/name`` (None: the time and the config's hash).
+    resume: a run folder to go on from. init_from: a run or checkpoint whose weights the run starts from; it has the
+    model of those. plugins: modules that register components. explorations, study: of sweeps; None for a single run.
+    skip_invalid: a sweep goes on without the points that cannot be built, and lists them.
     """
 
     data: DataConfig = DataConfig()

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from minigpt import config
 from minigpt.cli import choices, words
 from minigpt.cli.page import help_page
-from minigpt.errors import UserError, unknown
+from minigpt.errors import UserError, shown, unknown
 from minigpt.plugins import load_plugins
 from minigpt.screen import visible
 from minigpt.shipped import CONF
@@ -118,6 +118,8 @@ def _composed(config_name: str, root: type[T], task: Callable[[T], Any], argumen
             outcome.append(task(config.check(chosen(cfg, overrides), root)))
         except (UserError, OSError) as error:
             outcome.append(error)
+        except OmegaConfBaseException as error:
+            outcome.append(explain(error))
 
     try:
         hydra.main(version_base=None, config_path=str(CONF), config_name=config_name)(checked)()
@@ -157,6 +159,8 @@ def explain(error: Exception) -> UserError:
         found = re.findall(r"^\t(\S+)$", text, flags=re.MULTILINE)
         return unknown(axis, name, f"there is no {axis} named", found)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if key := getattr(error, "full_key", ""):
+        return UserError(f"{shown(key, 60)}: {shown(lines[0])}")
     return UserError("\n".join(line[:300] for line in lines[:2]))
 
 

@@ -46,11 +46,11 @@ def keys_of(root: type, defaults: Any, path: str = "") -> Iterator[tuple[str, An
         group = next((m for m in words.members(hint) if dataclasses.is_dataclass(m)), None)
         if typing.get_origin(hint) is typing.ClassVar or _is_component(hint):
             continue
-        if group is not None and group is not registry.Spec:
+        if group is not None and (name in known or name not in explained):
             yield from keys_of(typing.cast(type, group), said, f"{path}{name}.")
         else:
-            meaning = f": {explained[name]}" if name in explained else ""
-            yield f"{path}{name}", said, f"{in_words(hint)}{meaning}"
+            name_shown = f"{path}{name}" + (".<field>" if group is not None else "")
+            yield name_shown, said, f"{in_words(hint)}: {explained[name]}" if name in explained else in_words(hint)
 
 
 def explanations(root: type) -> dict[str, str]:
@@ -65,8 +65,13 @@ def explanations(root: type) -> dict[str, str]:
             marks = [m for m in re.finditer(r"(?<!\S)((?:\w+, )*\w+): ", text) if set(m[1].split(", ")) <= names]
             for mark, following in itertools.zip_longest(marks, marks[1:]):
                 end = following.start() if following else len(text)
-                found |= dict.fromkeys(mark[1].split(", "), text[mark.end() : end].strip())
+                found |= dict.fromkeys(mark[1].split(", "), _in_yaml(text[mark.end() : end]))
     return found
+
+
+def _in_yaml(text: str) -> str:
+    """A docstring's words as the command line has them."""
+    return re.sub(r"\bNone\b", "null", text.replace("``", "")).strip()
 
 
 def _choices(root: type, defaults: dict[str, Any]) -> Iterator[tuple[str, str]]:

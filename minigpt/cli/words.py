@@ -43,6 +43,8 @@ def in_hydras_words(arguments: list[str], root: type) -> list[str]:
     text, named = text_keys(root), groups()
     overrides = []
     for key, value in pairs:
+        if key == "explorations" and value == "null":
+            continue
         if key in named:
             overrides.append(f"{key}={_choice(key, value, sweeping)}")
         else:
@@ -171,7 +173,7 @@ def _choice(group: str, value: str, sweeping: bool) -> str:
         raise UserError(
             f"{group}: expected one name, got '{shown(value, 60)}'. To try several: -m {group}={shown(value, 60)}"
         )
-    return _quoted(value, nullable=True, sweeping=sweeping)
+    return _quoted(value, nullable=False, sweeping=sweeping)
 
 
 def _quoted(value: str, nullable: bool, sweeping: bool) -> str:

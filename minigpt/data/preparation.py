@@ -33,7 +33,8 @@ PREPARE = "python data/prepare.py"
 class PrepareConfig:
     """What to prepare. Either a recipe of this project (``dataset``), or text of one's own (``source`` and ``name``).
 
-    dataset: a recipe, data/<dataset>/dataset.py. source: a file, folder or glob; with ``dataset`` it replaces what the
+    dataset: a recipe, data/<dataset>/dataset.py. name: what text of one's own is called. folder: where datasets are
+    written. source: a file, folder or glob; with ``dataset`` it replaces what the
     recipe would fetch. tokenizer, val_fraction: None is the recipe's, or char and 0.1. encoding: of
     tokenizer=tiktoken, a name or a .tiktoken file. tokenizer_of: in place of both, a prepared dataset's folder, a run's
     or a checkpoint's, whose tokenizer this text gets: so that its weights can read it. overwrite: replace a prepared

@@ -25,8 +25,10 @@ class Sampling:
 class SampleConfig(Sampling):
     """A call of sample.py.
 
-    checkpoint: a run's folder or a checkpoint's. start: the prompt, or FILE:<path> of one. stream: print while sampling
-    (one sample; several are sampled together and printed at the end). plugins: modules that register the model's parts.
+    checkpoint: a run's folder or a checkpoint's. start: the prompt, or FILE:<path> of one. num_samples: how many go on
+    from it. max_new_tokens: of each. seed: of the first sample. device: auto, cpu, cuda, mps. stream: print while
+    sampling (one sample; several are sampled together and printed at the end). plugins: modules that register the
+    model's parts.
     """
 
     checkpoint: str | None = None

@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 
 @options
 class PpaReportConfig:
-    """Options of ``conf/ppa_report.yaml``, explained there."""
+    """What to report.
+
+    runs: a folder with run folders at any depth, or one run. hardware: fields of conf/hardware/<name>.yaml, explained
+    there. out: where the report goes (None: <runs>/ppa). context: keys a decode step sees (None: each model's
+    block_size). batch: sequences decoded together. baseline: variant or run the ratios are to (None: the first).
+    plugins: modules that register parts of the models.
+    """
 
     runs: str
     hardware: HardwareSpec

@@ -208,15 +208,16 @@ def pareto_svg(report: Report) -> str:
         )  # fmt: skip
         for row in report.rows:
             colour = "#2f7d6d" if row.pareto else "#b4643c"
+            axes.hlines(row.val_loss, row.energy_low_mj, row.energy_high_mj, color=colour, linewidth=3, alpha=0.18)
             axes.errorbar(
-                row.energy_mj, row.val_loss, yerr=row.val_loss_std, color=colour, ecolor=colour, elinewidth=1,
+                row.energy_mj, row.val_loss, yerr=row.val_loss_std, color=colour, ecolor=colour, elinewidth=1, zorder=3,
                 capsize=3, marker="o" if row.pareto else "D", markersize=8 if row.pareto else 6,
                 markerfacecolor=colour if row.pareto else "none",
             )  # fmt: skip
         _label_points(axes, report.rows)
         axes.ticklabel_format(useOffset=False)
         axes.margins(0.12)
-        axes.set_xlabel("energy per decoded token, mJ")
+        axes.set_xlabel("energy per decoded token, mJ (pale: the range of its constants)")
         axes.set_ylabel("validation loss, nats per token")
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.18, color=INK, linewidth=0.6)

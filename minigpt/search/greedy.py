@@ -32,7 +32,7 @@ _BASELINE = "baseline"
 class GreedyConfig:
     """space: key -> how it may move. seeds: every configuration is trained with each.
 
-    fresh_seeds: of the last comparison, between the first baseline and the winner.
+    rounds: steps at most. fresh_seeds: of the last comparison, between the first baseline and the winner.
     quality, cost: fields of the run record; both better when lower. min_gain_per_cost: nats that doubling the cost must
     bring. max_loss_per_saving: nats that saving all of the cost may lose (0: worse is never accepted). min_gain,
     noise_factor: a gain is progress from so many nats, and from so many of its standard errors over the seeds.

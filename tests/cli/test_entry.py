@@ -56,6 +56,16 @@ BAD_INPUT = {
     "study=mine": r"study: is heeded by sweeps .* a single run would ignore it",
     "workers=2": r"workers: is heeded by sweeps",
     "name=../elsewhere": r"name: '\.\./elsewhere' leads out of 'out'",
+    "softmax=[softmax,relumax]": r"softmax: expected one name, .* To try several: -m softmax=softmax,relumax",
+    "model=1": r"model: there is no model named '1'",
+    "resume=20261125": r"resume: no run in '20261125'",
+    "model=null": r"model: there is no model named 'null'",
+    "training.max_steps.x=1": r"training\.max_steps",
+    "mlp=[a,{b:c}]": r"mlp: expected one name",
+    "plugins=[.]": r"plugins: '\.' is no module",
+    "seed=${nope}": r"Interpolation key 'nope' not found",
+    "--nmae x": r"--nmae: there is no such option\. Did you mean '--name'\?",
+    "seed=1 seed=2": r"seed: given twice",
     "seed=99999999999999999999999": r"seed: 99999999999999999999999 is more than 64 bits hold",
 }
 
@@ -133,3 +143,32 @@ def test_only_training_sweeps(tmp_path):
     assert done.returncode == 2
     assert "only training sweeps" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reader_that_has_gone_is_no_traceback(tmp_path):
+    command = f"{sys.executable} {ROOT / 'train.py'} --help | head -1"
+    done = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "Train a GPT whose every part is chosen by name.\n"
+    assert done.stderr == ""
+
+
+def test_paths_and_names_mean_themselves(tmp_path):
+    words = ["out=a=b (c)", "name=ünï côde", "--cfg", "job"]
+    done = run(tmp_path, "train.py", *words)
+    assert done.returncode == 0, done.stderr
+    assert "out: a=b (c)\nname: ünï côde" in done.stdout
+
+
+def test_every_command_has_help_and_a_version(tmp_path):
+    for command in ("train", "sweep", "search", "sample", "prepare", "report ppa", "inspect", "components"):
+        done = run(tmp_path, "minigpt/__main__.py", *command.split(), "--help")
+        assert done.returncode == 0, done.stderr
+        assert f"minigpt {command}" in done.stdout
+        assert "Keys (key=value" in done.stdout
+    assert run(tmp_path, "train.py", "--version").stdout.startswith("minigpt")
+
+
+def test_terminal_escapes_of_a_command_line_do_not_reach_the_screen(tmp_path):
+    done = run(tmp_path, "train.py", "name=\x1b[31mred")
+    assert done.returncode == 2
+    assert "\x1b" not in done.stderr
