@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from minigpt import config, schema
 from minigpt.config import TrainConfig
@@ -21,7 +21,7 @@ from minigpt.search.decision import Candidate, CostName, Decision, Quality, Rule
 from minigpt.search.launcher import Launcher, LocalLauncher, threads_each
 from minigpt.search.points import CombinationCheck, Point, as_text, refuse_single_run_keys, study_name, vary
 from minigpt.search.report import SearchReport
-from minigpt.search.space import Names, Step, check_space, moved, start_of, steps
+from minigpt.search.space import Moves, Names, Step, check_space, moved, start_of, steps
 from minigpt.search.study import Study, outside_errors
 from minigpt.search.verdict import FinalVerdict, judge_path
 
@@ -38,7 +38,7 @@ class GreedyConfig:
     noise_factor: a gain is progress from so many nats, and from so many of its standard errors over the seeds.
     """
 
-    space: dict[str, Step | Names]
+    space: dict[str, Annotated[Step | Names, Moves()]]
     seeds: list[NonNegativeInt] = (0, 1)  # type: ignore[assignment]
     fresh_seeds: list[NonNegativeInt] = (1000, 1001)  # type: ignore[assignment]
     rounds: PositiveInt = 3

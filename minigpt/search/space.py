@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from minigpt import presets, registry
+from minigpt import presets, registry, schema
 from minigpt.config import TrainConfig
 from minigpt.errors import UserError
 from minigpt.schema import PositiveFloat, options
@@ -56,6 +57,17 @@ class Names:
 
 
 Space = Mapping[str, Step | Names]
+
+
+@dataclass(frozen=True)
+class Moves:
+    """Annotation of a config field that says how a key may move: a Step, or Names, which a list is short for."""
+
+    def read(self, node: Any, path: str) -> Step | Names:
+        if isinstance(node, list | tuple):
+            node = {"names": node}
+        chosen: type[Step | Names] = Names if isinstance(node, Mapping) and "names" in node else Step
+        return schema.typed(chosen, node, path)
 
 
 def check_space(space: Space, base: TrainConfig) -> None:

@@ -200,6 +200,10 @@ def test_a_space_that_makes_no_sense_is_refused_before_anything_trains(configure
         check_space(options(space={key: moves}).space, configure())
 
 
+def test_a_list_is_short_for_names():
+    assert options(space={"norm": ["rmsnorm", "dyt"]}) == options(space={"norm": {"names": ["rmsnorm", "dyt"]}})
+
+
 def test_bounds_that_leave_no_room_are_refused():
     with pytest.raises(UserError, match="min 40 is above max 20"):
         options(space={"model.d_model": {"step": 8, "min": 40, "max": 20}})
