@@ -1,5 +1,5 @@
 """Options of the test run: ``--plugin my_module`` lets the contract tests run over variants registered outside the
-project."""
+project; ``--part 1/2`` and ``--part 2/2`` are all tests, for two processes."""
 
 from __future__ import annotations
 
@@ -23,6 +23,26 @@ def pytest_addoption(parser):
     parser.addoption(
         "--plugin", action="append", default=[], help="a module that registers components; may be repeated"
     )
+    parser.addoption("--part", default="1/1", help="run the first, second ... of so many parts: 1/2")
+
+
+def pytest_report_header(config):
+    return (
+        f"pairings drawn with PAIRINGS_SEED={os.environ.get('PAIRINGS_SEED', '0')}, part {config.getoption('--part')}"
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    """Keep one part of the tests: whole files are dealt out in turns, and the contracts' case by case."""
+    part, parts = map(int, config.getoption("--part").split("/"))
+
+    def key(item):
+        return str(item.callspec.params["case"]) if item.path.name == "test_component_contracts.py" else item.path.name
+
+    turn = {each: i % parts for i, each in enumerate(dict.fromkeys(map(key, items)))}
+    kept = [item for item in items if turn[key(item)] == part - 1]
+    config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
+    items[:] = kept
 
 
 def pytest_configure(config):

@@ -106,7 +106,7 @@ def check_causal_cached(case: Case) -> None:
             tokens = batch(rows, length)
             with mode.applied(moved_model(case, mode.dtype)) as model:
                 before = decode(model, tokens, chunks)
-                for t in (length // 2, length - 1):
+                for t in (length // 2, length - 1)[: 2 if mode.numbers == "fp32" else 1]:
                     after = decode(model, other_tokens(tokens, t), chunks)
                     require(
                         difference(after[:, :t], before[:, :t]) <= EXACT,
