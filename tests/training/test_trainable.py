@@ -44,7 +44,7 @@ def test_a_model_with_nothing_to_train_is_refused(configure, tmp_path, monkeypat
 def test_muon_moves_hidden_matrices_alone_when_nothing_else_is_trained():
     from minigpt import registry
     from minigpt.model import GPT
-    from tests.specs import make_spec
+    from minigpt.testing import make_spec
 
     model = GPT.create(make_spec())
     roles = model.roles()
