@@ -3,7 +3,8 @@
 python -m benchmarks.step_time <other checkout> source=<text> [rounds=20]
 
 Both train nanoGPT's CPU preset, each in a process of its own, in turns of 20 steps, so that a noisy machine is as noisy
-for one as for the other. What counts is the median of the ratios of neighbouring turns; the spread is printed with it.
+for one as for the other. Printed are the medians and the ratios of neighbouring turns with their spread, by the clock
+and by the processor's time, which other programs disturb less: training.threads=1 for that.
 """
 
 from __future__ import annotations
@@ -32,16 +33,17 @@ for _ in range(benchmark.TURN):
     step()
 print("ready", flush=True)
 for _ in sys.stdin:
-    began = time.perf_counter()
+    wall, cpu = time.perf_counter(), time.process_time()
     for _ in range(benchmark.TURN):
         step()
-    print((time.perf_counter() - began) / benchmark.TURN * 1000, flush=True)
+    spent = (time.perf_counter() - wall, time.process_time() - cpu)
+    print(*(seconds / benchmark.TURN * 1000 for seconds in spent), flush=True)
 """
 
 
 def main(other: str, source: str, rounds: int = 20, *overrides: str) -> None:
     checkouts = {"this": HERE, "other": Path(other).resolve()}
-    times: dict[str, list[float]] = {name: [] for name in checkouts}
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in checkouts}
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as running:
         turns = {
             name: running.enter_context(contender(place, Path(scratch) / name, source, overrides))
@@ -50,12 +52,11 @@ def main(other: str, source: str, rounds: int = 20, *overrides: str) -> None:
         for number in range(rounds):
             for name in checkouts if number % 2 else reversed(checkouts):
                 times[name].append(turn(turns[name]))
-    for name, found in times.items():
-        print(f"{name:>6}: median {statistics.median(found):.2f} ms per step, fastest {min(found):.2f}")
-    ratios = [mine / theirs for mine, theirs in zip(times["this"], times["other"], strict=True)]
-    low, middle, high = statistics.quantiles(ratios, n=4)
-    fastest = min(times["this"]) / min(times["other"])
-    print(f" ratio: {middle:.3f}, quartiles {low:.3f} to {high:.3f}, of the fastest {fastest:.3f}")
+    for which, measure in enumerate(("by the clock", "of the processor")):
+        mine, theirs = ([turn[which] for turn in times[name]] for name in checkouts)
+        low, middle, high = statistics.quantiles([m / t for m, t in zip(mine, theirs, strict=True)], n=4)
+        medians = f"{statistics.median(mine):.2f} ms here, {statistics.median(theirs):.2f} there"
+        print(f"{measure:>16}: {medians}; ratio {middle:.3f}, quartiles {low:.3f} to {high:.3f}")
 
 
 @contextmanager
@@ -85,13 +86,14 @@ def contender(checkout: Path, folder: Path, source: str, overrides: tuple[str, .
         process.wait()
 
 
-def turn(process: subprocess.Popen[str]) -> float:
-    """Milliseconds per step of one turn."""
+def turn(process: subprocess.Popen[str]) -> tuple[float, float]:
+    """Milliseconds per step of one turn, by the clock and of the processor."""
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.write("go\n")
     process.stdin.flush()
-    return float(process.stdout.readline())
+    wall, cpu = map(float, process.stdout.readline().split())
+    return wall, cpu
 
 
 if __name__ == "__main__":
