@@ -82,11 +82,16 @@ class ShareSpec:
             raise UserError("share.block: whole blocks share their attention and their mlp. Leave the other two out")
 
     def owners(self, part: Literal["block", "attention", "mlp"], n_layer: int) -> list[int]:
-        """For every layer, the first one that has the same part: itself where nothing is shared."""
+        """For every layer, the first one that has the same part: itself where nothing is shared.
+
+        Raises UserError when there are more different ones than layers.
+        """
         order = {"block": self.block, "attention": self.attention, "mlp": self.mlp}[part]
         if order == "none":
             return list(range(n_layer))
-        n = min(n_layer, self.distinct or (-(-n_layer // 2) if order == "mirror" else 1))
+        n = self.distinct or (-(-n_layer // 2) if order == "mirror" else 1)
+        if n > n_layer:
+            raise UserError(f"share.distinct: {n} is more than model.n_layer={n_layer}. Take at most {n_layer}")
         which = {
             "run": lambda layer: layer * n // n_layer,
             "cycle": lambda layer: layer % n,
@@ -120,7 +125,8 @@ def vary(axis: str, base: Spec | None, node: Any, path: str) -> Spec:
         node = {"name": node}
     if isinstance(node, Mapping) and base is not None:
         node = {"name": base.name} | dict(node)
-        inherited = schema.plain(base.options) if node["name"] == base.name else {}
+        same = registry.entry(axis, str(node["name"]), f"{path}.name").name == base.name
+        inherited = schema.plain(base.options) if same else {}
         node = inherited | node
     if not isinstance(node, Mapping | Spec):
         raise UserError(f"{path}: expected a name or a group of options, got '{shown(node)}'")

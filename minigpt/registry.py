@@ -66,6 +66,9 @@ class Spec:
     def to_plain(self) -> dict[str, Any]:
         return {"name": self.name} | schema.plain(self.options)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return spec, (self.axis, self.to_plain())  # classes read from source have no module to be found in
+
     def __str__(self) -> str:
         given = schema.plain(self.options)
         default = schema.defaults(type(self.options))
@@ -217,7 +220,7 @@ def spec(axis: str, node: Any, path: str = "") -> Spec:
         node = {"name": node}
     if not isinstance(node, Mapping) or "name" not in node:
         example = (names(axis) or ["..."])[0]
-        raise UserError(f"{path}: expected a component with a name, such as {{name: {example}}}, got '{node}'")
+        raise UserError(f"{path}: expected a component with a name, such as {{name: {example}}}, got '{shown(node)}'")
     found = entry(axis, str(node["name"]), f"{path}.name")
     given = {k: v for k, v in node.items() if k != "name"}
     known = [f.name for f in dataclasses.fields(found.config)]
@@ -242,8 +245,11 @@ def forgotten_afterwards() -> Iterator[None]:
     try:
         yield
     finally:
+        for key in _plugin_entries:  # what the package registers is imported once and stays
+            del _classes[key], _imported[key]
+        _plugin_axes.clear()
+        _plugin_entries.clear()
         for table, content in zip(tables, before, strict=True):
-            table.clear()
             table.update(content)
 
 

@@ -7,10 +7,18 @@ import pytest
 from minigpt import registry
 from minigpt.blocks import BlockSpec, ShareSpec, resolve_blocks
 from minigpt.errors import UserError
-from minigpt.schema import typed
+from minigpt.schema import PositiveInt, options, typed
 
 DEFAULT = BlockSpec(label="default", parts={axis: registry.default(axis) for axis in registry.axes("block")})
 LOCAL = {"local": {"attention": {"window": 8}}}
+
+
+class Renamed:
+    """A part with an option."""
+
+    @options
+    class Config:
+        n_kv_head: PositiveInt = 1
 
 
 def resolve(blocks=LOCAL, pattern=("local", "local", "default"), layers=None, n_layer=6, repeat=False):
@@ -37,6 +45,14 @@ def test_another_name_starts_from_its_own_defaults_the_same_name_from_the_defaul
     a, b = resolve_blocks(base, blocks, ("a", "b"), {}, 2, repeat=False)
     assert (a.spec("attention").options.n_kv_head, a.spec("attention").options.window) == (2, 4)
     assert b.spec("attention") == registry.spec("attention", "linear")
+
+
+def test_a_former_name_is_the_same_name():
+    with registry.forgotten_afterwards():
+        registry.register("attention", "renamed", aliases=["former"])(Renamed)
+        base = DEFAULT.varied("default", {"attention": {"name": "renamed", "n_kv_head": 2}}, "")
+        (block,) = resolve_blocks(base, {"a": {"attention": {"name": "former"}}}, ("a",), {}, 1, repeat=False)
+        assert block.parts == base.parts
 
 
 def test_single_layers_can_be_overridden():
@@ -129,7 +145,7 @@ def test_sites_that_mean_nothing_are_refused(given, message):
         ({"mlp": "run", "distinct": 3}, [0, 0, 2, 2, 4, 4]),
         ({"mlp": "mirror"}, [0, 1, 2, 2, 1, 0]),
         ({"mlp": "mirror", "distinct": 2}, [0, 1, 1, 0, 0, 1]),
-        ({"mlp": "run", "distinct": 100}, [0, 1, 2, 3, 4, 5]),
+        ({"mlp": "run", "distinct": 6}, [0, 1, 2, 3, 4, 5]),
     ],
 )
 def test_layers_share_by_run_by_cycle_and_mirrored(share, owners):
@@ -147,3 +163,8 @@ def test_layers_share_by_run_by_cycle_and_mirrored(share, owners):
 def test_sharing_that_means_nothing_is_refused(share, message):
     with pytest.raises(UserError, match=message):
         typed(ShareSpec, share)
+
+
+def test_there_are_no_more_different_ones_than_layers():
+    with pytest.raises(UserError, match=r"share\.distinct: 7 is more than model\.n_layer=6"):
+        typed(ShareSpec, {"mlp": "run", "distinct": 7}).owners("mlp", 6)

@@ -223,6 +223,16 @@ def test_a_plugin_may_be_a_file_anywhere(tmp_path):
             load_plugins([str(tmp_path / "elsewhere" / "by_its_path.py")])
 
 
+def test_what_a_plugin_alone_imports_of_the_package_outlives_it():
+    script = """
+        from minigpt import registry
+        with registry.forgotten_afterwards():
+            cls = registry.get("norm", "dyt")
+        assert registry.get("norm", "dyt") is cls
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True)
+
+
 def test_a_plugin_may_declare_an_axis(plugin):
     with registry.forgotten_afterwards():
         plugin(

@@ -73,10 +73,10 @@ class Part(nn.Module):
 class BuildContext:
     """The sizes a component is built with, and the way to its own parts. One per layer, one for what is outside them.
 
-    layer_index: -1 outside the blocks. parts: the model's own components, by axis. provided: names of tensors that
-    earlier parts hand on. reuse: axis -> the layer whose part of it is taken over instead of building one.
-    asked: (axis, site) of everything built here, in order. built: axis -> the part last built, and where its own
-    requests stand in ``asked``.
+    layer_index: -1 outside the blocks. parts: the model's own components, by axis. before: names of tensors that
+    parts of earlier layers hand on; handed: those of parts built here. reuse: axis -> the layer whose parts of it are
+    taken over instead of building some. asked: (axis, site) of everything built here, in order. built: axis -> the
+    parts built, and where the requests of each stand in ``asked``.
     """
 
     d_model: int
@@ -90,10 +90,16 @@ class BuildContext:
     dropout: float
     block: BlockSpec
     parts: Mapping[str, Spec]
-    provided: frozenset[str] = frozenset()
+    before: frozenset[str] = frozenset()
+    handed: set[str] = dataclasses.field(default_factory=set, compare=False)
     reuse: Mapping[str, BuildContext] = dataclasses.field(default_factory=dict, compare=False)
     asked: list[tuple[str, str | None]] = dataclasses.field(default_factory=list, compare=False)
-    built: dict[str, tuple[Part, slice]] = dataclasses.field(default_factory=dict, compare=False)
+    built: dict[str, list[tuple[Part, slice]]] = dataclasses.field(default_factory=dict, compare=False)
+
+    @property
+    def provided(self) -> frozenset[str]:
+        """Names of the tensors that the parts built so far hand on."""
+        return self.before | self.handed
 
     @property
     def used(self) -> frozenset[str]:
@@ -111,9 +117,11 @@ class BuildContext:
         start = len(self.asked) - 1
         chosen = self.parts[axis] if axis in self.parts else self.block.spec(axis, site)
         part = registry.build(chosen, self, *args)
-        if isinstance(part, Part) and site is not None:
-            part.site = site
-        self.built[axis] = (part, slice(start, len(self.asked)))
+        if isinstance(part, Part):
+            self.handed.update(part.provides)
+            if site is not None:
+                part.site = site
+        self.built.setdefault(axis, []).append((part, slice(start, len(self.asked))))
         return part
 
     def linear(
@@ -147,8 +155,13 @@ class BuildContext:
 
     def _taken_over(self, axis: str) -> Part:
         """The part of another layer, whose choices must be this layer's too."""
-        owner = self.reuse[axis]
-        part, where = owner.built[axis]
+        owner, place = self.reuse[axis], len(self.built.get(axis, ()))
+        if place >= len(owner.built.get(axis, ())):
+            raise UserError(
+                f"share.{axis}: layer {self.layer_index} has more of it than layer {owner.layer_index}, "
+                f"whose {axis} it shares. Give them one layout, or share no {axis}"
+            )
+        part, where = owner.built[axis][place]
         for each, site in owner.asked[where]:
             here, there = self.block.spec(each, site), owner.block.spec(each, site)
             if here != there:
@@ -158,7 +171,9 @@ class BuildContext:
                     f"Give them the same, or share no {axis}"
                 )
         self.asked.extend(owner.asked[where][1:])
-        self.built[axis] = (part, slice(len(self.asked) - (where.stop - where.start), len(self.asked)))
+        self.handed.update(part.provides)
+        own = slice(len(self.asked) - (where.stop - where.start), len(self.asked))
+        self.built.setdefault(axis, []).append((part, own))
         return part
 
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from minigpt.errors import UserError
+
 
 @dataclasses.dataclass(frozen=True)
 class Span:
@@ -83,18 +85,29 @@ class Call:
         self.shared[name] = self.provided[name] = tensor
 
     def need(self, name: str) -> Tensor:
-        """What an earlier part has provided under ``name``."""
+        """What an earlier part has provided under ``name``; raises UserError when none has."""
+        if name not in self.shared:
+            raise UserError(
+                f"a part needs '{name}', which nothing has provided by then. Provided: "
+                f"{', '.join(sorted(self.shared)) or 'nothing'}. Declare what a part needs and provides on its class"
+            )
         return self.shared[name]
 
     def record(self, name: str, *, loss: Tensor | None = None, weight: float = 1.0, metric: Tensor | None = None):
         """Add ``weight * loss`` (a scalar) to what training makes smaller, or log ``metric`` (a scalar, or a list).
 
         Losses of one name are summed over layers; a metric keeps its layer: ``<name>.<layer>``.
+        Raises UserError for what is no such tensor, a metric recorded before, a loss of two weights.
         """
         if loss is not None:
+            _refuse_other_shape(f"loss '{name}'", loss, most=0)
             self._add_loss(name, loss, weight)
         if metric is not None:
-            self.metrics[name if self.layer is None else f"{name}.{self.layer}"] = metric.detach()
+            _refuse_other_shape(f"metric '{name}'", metric, most=1)
+            key = name if self.layer is None else f"{name}.{self.layer}"
+            if key in self.metrics:
+                raise UserError(f"metric '{key}' is recorded twice. Give one of the two another name")
+            self.metrics[key] = metric.detach()
 
     def inside(self, layer: int) -> Call:
         """The call as block ``layer`` sees it."""
@@ -114,5 +127,15 @@ class Call:
 
     def _add_loss(self, name: str, loss: Tensor, weight: float) -> None:
         if self.weights.setdefault(name, weight) != weight:
-            raise ValueError(f"loss '{name}' is recorded with two weights, {self.weights[name]:g} and {weight:g}")
+            raise UserError(
+                f"loss '{name}' is recorded with two weights, {self.weights[name]:g} and {weight:g}. "
+                f"Give every layer the same, or the loss two names"
+            )
         self.losses[name] = self.losses[name] + loss if name in self.losses else loss
+
+
+def _refuse_other_shape(what: str, value: object, most: int) -> None:
+    if not isinstance(value, Tensor) or value.ndim > most:
+        shape = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        expected = "a scalar tensor" if most == 0 else "a tensor, a scalar or a list"
+        raise UserError(f"{what}: expected {expected}, got {shape}")

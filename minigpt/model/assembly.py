@@ -6,11 +6,12 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from minigpt import registry
 from minigpt.blocks import BlockSpec
 from minigpt.components.base import BuildContext, Part
+from minigpt.components.head.base import Head
 from minigpt.components.residual.base import Residual
 from minigpt.cost import Cost, without_params
 from minigpt.errors import UserError
@@ -35,24 +36,26 @@ def build_blocks(spec: ModelSpec, provided: frozenset[str]) -> tuple[list[Any], 
             contexts.append(contexts[owner])
             continue
         reuse = {axis: contexts[owners[layer]] for axis, owners in parts.items() if owners[layer] != layer}
-        context = dataclasses.replace(spec.context(layer), provided=provided, reuse=reuse)
-        blocks.append(context.build("layout"))
+        context = dataclasses.replace(spec.context(layer), before=provided, reuse=reuse)
+        block = context.build("layout")
+        blocks.append(block)
         contexts.append(context)
-        provided = handed_on(blocks[-1], provided, f"layer {layer}")
+        for part in (*block.children(), block):  # which run in the order they were built in
+            provided = handed_on(part, provided, f"layer {layer}")
     return blocks, contexts
 
 
 def handed_on(module: nn.Module, provided: frozenset[str], where: str) -> frozenset[str]:
     """What is provided after ``module``; raises UserError when it needs what is not there."""
     parts = [part for part in module.modules() if isinstance(part, Part)]
-    after = provided.union(*(part.provides for part in parts))
-    for part in parts:
-        for name in sorted(part.needs - after):
+    for part in (p for p in parts if p.needs):
+        there = provided.union(*(other.provides for other in parts if other is not part))
+        for name in sorted(part.needs - there):
             raise UserError(
                 f"{where}: {part.axis}={part.name} needs '{name}', which nothing before it provides. "
-                f"Provided there: {', '.join(sorted(after)) or 'nothing'}. Put a part that provides it earlier"
+                f"Provided there: {', '.join(sorted(there)) or 'nothing'}. Put a part that provides it earlier"
             )
-    return after
+    return provided.union(*(part.provides for part in parts))
 
 
 def refuse_other_streams(blocks: Iterable[nn.Module], ends: Residual) -> None:
@@ -66,16 +69,54 @@ def refuse_other_streams(blocks: Iterable[nn.Module], ends: Residual) -> None:
                 )
 
 
+def tie_again(model: nn.Module, embedding: nn.Module) -> None:
+    """Have a tied head score with the embedding that transforms have left in the model."""
+    for part in model.modules():
+        if isinstance(part, Head) and part.tied_to[0] is not None:
+            part.tie(embedding)
+
+
+def refuse_unfilled(model: nn.Module, *, loaded: bool) -> None:
+    """Raise UserError for a number that nothing would give its first value: it would be what the memory holds.
+
+    loaded: whether saved buffers get their values from weights.
+    """
+    owners: dict[int, str] = {}
+    for name, module in model.named_modules():
+        parameters, buffers = (dict(f(recurse=False)) for f in (module.named_parameters, module.named_buffers))
+        for each, parameter in parameters.items():
+            first = owners.setdefault(id(parameter), f"{name}.{each}")
+            if first != f"{name}.{each}":
+                raise UserError(f"{name}.{each}: is the same parameter as {first}. Let both use one module instead")
+        if (parameters or buffers) and not isinstance(module, Part):
+            held = ", ".join([*parameters, *buffers])
+            raise UserError(
+                f"{name}: {type(module).__name__} is no Part, so nothing says how its {held} start. "
+                f"Build it with ctx, or derive it from Part"
+            )
+        if buffers and type(module).init_buffers is Part.init_buffers:  # type: ignore[comparison-overlap]
+            saved = module.state_dict() if loaded else {}
+            for each in (b for b in buffers if b not in saved):
+                raise UserError(f"{name}.{each}: {type(module).__name__} has no init_buffers to fill this buffer")
+        for each in (a for a, value in vars(module).items() if isinstance(value, Tensor)):
+            raise UserError(
+                f"{name}.{each}: a tensor as a plain attribute is left behind when the model moves. Make it a buffer "
+                f"(register_buffer) and fill it in init_buffers"
+            )
+
+
 def refuse_ignored(spec: ModelSpec, contexts: list[BuildContext], outside: BuildContext) -> None:
     """Raise UserError for a choice that no layer of the model uses: it would seem to have no effect.
 
     The default of an axis may stand unused, so that ``attention=identity`` needs no further words.
     """
+    layers = list(zip(spec.blocks, contexts, strict=True))
     for axis in registry.axes("block"):
-        honoured = [b.spec(axis) for b, c in zip(spec.blocks, contexts, strict=True) if _honours(c, axis, outside)]
-        for block, context in zip(spec.blocks, contexts, strict=True):
-            chosen, default = block.spec(axis), registry.default(axis)
-            if _honours(context, axis, outside) or chosen in honoured or chosen == default:
+        default = registry.default(axis)
+        honoured = [block.spec(axis) for block, context in layers if _honours(context, axis, outside)]
+        for block in spec.blocks:
+            chosen = block.spec(axis)
+            if chosen in honoured or chosen == default:
                 continue
             raise UserError(
                 f"{axis}={chosen} would be ignored: attention={block.spec('attention')}, mlp={block.spec('mlp')} and "

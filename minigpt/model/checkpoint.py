@@ -7,9 +7,10 @@ one parses JSON and safetensors, resolves names through the registry, and import
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from minigpt import registry
 from minigpt.checkpoint_folder import find_checkpoint, read_json, read_meta, refused, replace_checkpoint, verified
+from minigpt.components.base import Part
 from minigpt.errors import UserError
 from minigpt.model.gpt import GPT
 from minigpt.model.spec import ModelSpec
@@ -95,11 +97,11 @@ def load_checkpoint(path: Path | str, device: torch.device | str = "cpu", plugin
     verified(folder, (WEIGHTS, SPEC, TOKENIZER))
     spec = read_spec(folder)
     with _weights(folder) as stored:
-        try:
-            _check_fit(GPT.on_meta(spec), stored, folder)  # before memory is taken for sizes a file only claims
+        with _building(folder, device):
+            plan = GPT.on_meta(spec)
+        _check_fit(plan, stored, folder)  # before memory is taken for sizes a file only claims
+        with _building(folder, device):
             model = GPT.create(spec, device, initialise=False)
-        except (RuntimeError, ValueError, TypeError, MemoryError, OverflowError) as error:
-            raise UserError(f"{folder / SPEC}: this model cannot be built on {device} ({error})") from None
         _fill(model, stored)
     return Checkpoint(model.eval(), spec, read_json(folder, TOKENIZER), read_meta(folder), folder)
 
@@ -138,20 +140,35 @@ def start_from(model: nn.Module, folder: Path | str) -> frozenset[str]:
     wanted = dataclasses.replace(gpt.spec, transforms=source.transforms)
     _check_same(source, dataclasses.replace(wanted, block_size=source.block_size), folder)
     with _weights(folder) as stored:
-        _check_fit(GPT.on_meta(source), stored, folder)
+        with _building(folder):
+            plan = GPT.on_meta(source)
+        _check_fit(plan, stored, folder)
         weights = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (no mapping)
+    held = set(weights)
     for transform in added:
         weights = registry.build(transform).convert(weights)
     tensors = dict(_tensors(gpt))
     for name, tensor in weights.items():
-        if name not in tensors or tensors[name].shape != tensor.shape:
+        if name not in tensors or _form(tensors[name]) != _form(tensor):
             _check_same(source, wanted, folder)  # in the words of the configuration, if it has some
-            has = f"a tensor of {list(tensors[name].shape)}" if name in tensors else "no such tensor"
-            raise UserError(f"{folder / WEIGHTS}: {name}: the file has {list(tensor.shape)}, this model {has}")
+            has = _form(tensors[name]) if name in tensors else "no such tensor"
+            raise UserError(f"{folder / WEIGHTS}: {name}: the file has {_form(tensor)}, this model {has}")
+    _refuse_dropped(gpt, held, weights, added)
     with torch.no_grad():
         for name, tensor in weights.items():
             tensors[name].copy_(tensor)
     return frozenset(weights)
+
+
+def _refuse_dropped(model: GPT, held: Collection[str], weights: Collection[str], transforms: Sequence[Any]) -> None:
+    """Raise UserError for a tensor that the checkpoint held and transforms lost, or that only a conversion could give:
+    it would silently start from something else."""
+    names = {name for name, _ in model.named_parameters()}
+    for name, _ in _tensors(model):
+        owner = model.get_submodule(name.rpartition(".")[0])
+        new = name in names or (isinstance(owner, Part) and type(owner).init_buffers is not Part.init_buffers)
+        if name not in weights and (name in held or not new):
+            raise UserError(f"transforms: {name} gets no value from the conversion of {_listed(transforms)}")
 
 
 def _listed(transforms: Sequence[Any]) -> str:
@@ -178,6 +195,17 @@ def read_spec(folder: Path) -> ModelSpec:
     except (OverflowError, RecursionError) as error:
         raise UserError(f"{folder / SPEC}: no model of this world ({error})") from None
     return spec
+
+
+@contextlib.contextmanager
+def _building(folder: Path, device: torch.device | str = "meta") -> Iterator[None]:
+    """Context in which a model is built from a file's word: what goes wrong is said of the file."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{folder / SPEC}: {error}") from None
+    except (RuntimeError, ValueError, TypeError, MemoryError, OverflowError) as error:
+        raise UserError(f"{folder / SPEC}: this model cannot be built on {device} ({error})") from None
 
 
 class _weights:
@@ -233,15 +261,28 @@ def _flat(path: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 def _check_fit(model: GPT, stored: Any, folder: Path) -> None:
     """Raise UserError unless the file holds exactly the model's tensors, by name and shape."""
-    expected = {name: list(tensor.shape) for name, tensor in _tensors(model)}
-    found = {name: stored.get_slice(name).get_shape() for name in stored.keys()}  # noqa: SIM118 (no mapping)
+    expected = {name: _form(tensor) for name, tensor in _tensors(model)}
+    found = {name: _stored_form(stored, name) for name in stored.keys()}  # noqa: SIM118 (no mapping)
     for name in sorted({*expected, *found}, key=lambda n: (n not in expected, n)):
         if expected.get(name) != found.get(name):
-            wanted, has = (str(s[name]) if name in s else "no such tensor" for s in (expected, found))
+            wanted, has = (tensors.get(name, "no such tensor") for tensors in (expected, found))
             raise UserError(
                 f"{folder / WEIGHTS}: {name}: the file has {has}, the model of {SPEC} {wanted}. "
                 f"These weights are of another architecture; take another checkpoint"
             )
+
+
+def _form(tensor: Tensor, shape: Sequence[int] | None = None) -> str:
+    """Shape of a tensor, and what it holds unless those are real numbers, whose precision may be another in a file."""
+    kind = "" if tensor.is_floating_point() else f" of {str(tensor.dtype).removeprefix('torch.')}"
+    return f"{list(tensor.shape if shape is None else shape)}{kind}"
+
+
+def _stored_form(stored: Any, name: str) -> str:
+    """The same of a tensor in a file, without reading it."""
+    lazy = stored.get_slice(name)
+    shape = lazy.get_shape()
+    return _form(lazy[:0] if shape else stored.get_tensor(name), shape)
 
 
 def _fill(model: GPT, stored: Any) -> None:

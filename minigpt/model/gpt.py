@@ -16,7 +16,15 @@ from minigpt.components.call import Call, Span
 from minigpt.components.initialiser import Initialiser, Role
 from minigpt.cost import Cost, Work
 from minigpt.errors import UserError
-from minigpt.model.assembly import build_blocks, counted_once, handed_on, refuse_ignored, refuse_other_streams
+from minigpt.model.assembly import (
+    build_blocks,
+    counted_once,
+    handed_on,
+    refuse_ignored,
+    refuse_other_streams,
+    refuse_unfilled,
+    tie_again,
+)
 from minigpt.model.spec import ModelSpec
 
 
@@ -62,11 +70,14 @@ class GPT(nn.Module):
         self.position = _build_embedding_position(outside)
         self.dropout = nn.Dropout(spec.dropout)
         self.residual = outside.build("residual", "model")
-        blocks, contexts = build_blocks(spec, handed_on(self.embedding, frozenset(), "embedding"))
+        provided = handed_on(self.embedding, frozenset(), "embedding")
+        if self.position is not None:
+            provided = handed_on(self.position, provided, "embedding")
+        blocks, contexts = build_blocks(spec, provided)
         self.blocks: Any = nn.ModuleList(blocks)
         self.final_norm = outside.norm(site="final") if blocks[-1].final_norm else None
         provided = frozenset().union(*(part.provides for part in self.modules() if isinstance(part, Part)))
-        outside = dataclasses.replace(outside, provided=provided)
+        outside = dataclasses.replace(outside, before=provided)
         self.head = outside.build("head", self.embedding if spec.tie_embeddings else None)
         self.provides = handed_on(self.head, provided, "head")
         self.returns: frozenset[str] = frozenset()
@@ -79,8 +90,11 @@ class GPT(nn.Module):
         """Build shapes without memory: enough for its parameters' count, its cost, and every check of a combination."""
         with torch.device("meta"):
             model = cls(spec)
-            for transform in spec.transforms:
-                registry.build(transform).apply(model)
+            transforms = [registry.build(transform) for transform in spec.transforms]
+            for transform in transforms:
+                transform.apply(model)
+        tie_again(model, model.embedding)
+        refuse_unfilled(model, loaded=any(transform.needs_weights for transform in transforms))
         return model
 
     @classmethod

@@ -83,9 +83,15 @@ def inherited(content: Mapping[str, Any], overrides: Iterable[str]) -> dict[str,
 
 def _component(axis: str, here: Mapping[str, Any], there: dict[str, Any], typed: set[str]) -> Mapping[str, Any]:
     default = schema.plain(registry.default(axis))
-    if axis in typed or f"{axis}.name" in typed or here["name"] != default["name"]:
+    if axis in typed or f"{axis}.name" in typed or not _same(axis, here, default):
         return here
     return there | _chosen(axis, here, default, typed)
+
+
+def _same(axis: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two nodes name one component, by whichever of its names."""
+    first, second = (registry.entry(axis, str(node["name"])) for node in (one, other))
+    return first == second
 
 
 def _untouched(content: Mapping[str, Any], key: str, typed: set[str]) -> bool:

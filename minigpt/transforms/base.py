@@ -24,7 +24,10 @@ class Transform:
     needs_weights: ClassVar[bool] = False
 
     def apply(self, model: Any) -> None:
-        """Rewrite a GPT in place, on the meta device: exchange parts for others, freeze parameters."""
+        """Rewrite a GPT in place, on the meta device: exchange parts for others, freeze parameters.
+
+        A tied head scores with what is the model's embedding afterwards.
+        """
         raise NotImplementedError
 
     def convert(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import pickle
@@ -14,7 +15,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from minigpt import checkpoint_folder
+from minigpt import checkpoint_folder, registry
 from minigpt.errors import UserError
 from minigpt.model import GPT
 from minigpt.model.checkpoint import find_checkpoint, load_checkpoint, load_weights, verified
@@ -139,6 +140,22 @@ def test_tensors_that_do_not_fit_the_described_model_are_refused(folder, model):
     with pytest.raises(UserError, match=r"the file has \[3\], the model of model.json \[") as error:
         load_checkpoint(folder)
     one_line_or_two(error)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.bool, torch.complex64])
+def test_weights_that_are_no_real_numbers_are_refused(folder, model, dtype):
+    tensors = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    tensors["blocks.1.attention.q.weight"] = tensors["blocks.1.attention.q.weight"].to(dtype)
+    rewrite(folder, "model.safetensors", lambda file: save_file(tensors, file))
+    with pytest.raises(UserError, match=r"q\.weight: the file has \[32, 32\] of \w+, the model of model.json \["):
+        load_checkpoint(folder)
+
+
+def test_a_model_is_pickled_and_copied_with_what_it_is(model):
+    for other in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+        assert torch.equal(logits(other), logits(model))
+        assert other.spec == model.spec
+        assert other.head.tied_to[0] is other.embedding
 
 
 def test_a_missing_tensor_is_named(folder, model):
@@ -306,8 +323,9 @@ def test_a_plugin_is_imported_only_when_the_caller_asks(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"needs the plugin outside_norm.*plugins=\[outside_norm\]"):
         load_checkpoint(tmp_path / "here")
     assert not (tmp_path / "outside_norm.imported").exists()
-    loaded = load_checkpoint(tmp_path / "here", plugins=["outside_norm"])
-    assert loaded.spec.default.spec("norm").name == "outside_norm"
+    with registry.forgotten_afterwards():
+        loaded = load_checkpoint(tmp_path / "here", plugins=["outside_norm"])
+        assert loaded.spec.default.spec("norm").name == "outside_norm"
 
 
 def test_a_folder_that_is_no_checkpoint_is_not_overwritten(tmp_path, model):

@@ -18,6 +18,7 @@ from minigpt.model.checkpoint import load_checkpoint, start_from
 from minigpt.plugins import load_plugins
 from minigpt.schema import plain
 from minigpt.testing import make_spec
+from minigpt.transforms.base import Transform
 from tests.model.checkpoints import save
 
 TOKENS = torch.arange(48).view(3, 16) % 50
@@ -253,6 +254,23 @@ def test_an_int8_format_converts_a_checkpoint_and_cannot_start_from_nothing(tmp_
     read = model.cost(Work(1, 1, 16)).total.weights_read
     levels = sum(m.levels.numel() for m in model.modules() if hasattr(m, "levels"))
     assert sum(n for name, n in read.items() if name.startswith("int8/g")) == levels
+
+
+def test_a_conversion_that_loses_weights_is_refused(tmp_path):
+    class Loses(Transform):
+        def __init__(self, config):
+            pass
+
+        def apply(self, model):
+            pass
+
+        def convert(self, weights):
+            return {name: tensor for name, tensor in weights.items() if "attention.q" not in name}
+
+    registry.register("transform", "loses")(Loses)
+    model = GPT.create(with_transform(make_spec(), {"name": "loses"}))
+    with pytest.raises(UserError, match=r"blocks.0.attention.q.weight gets no value from the conversion of \[loses\]"):
+        start_from(model, save(tmp_path / "base", GPT.create(make_spec())))
 
 
 def test_transforms_that_are_not_the_checkpoint_s_and_more_are_refused(tmp_path):

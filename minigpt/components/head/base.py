@@ -28,15 +28,21 @@ class Head(Part):
 
     def __init__(self, config: Any, ctx: BuildContext, embedding: Embedding | None):
         super().__init__()
-        if embedding is not None and not embedding.tied_head:
-            raise UserError(
-                f"model.tie_embeddings: embedding={embedding.name} cannot score the vocabulary. "
-                f"Set model.tie_embeddings=false"
-            )
-        self.tied_to = (embedding,)  # in a tuple: a part of the model already, not of this one
+        self.tied_to: tuple[Embedding | None] = (None,)  # in a tuple: a part of the model already, not of this one
+        if embedding is not None:
+            self.tie(embedding)
         self.linear: Any = None
         if embedding is None:
             self.linear = ctx.linear(ctx.d_model, ctx.vocab_size, site="head", role="head", bias=False, only_site=True)
+
+    def tie(self, embedding: Any) -> None:
+        """Let ``embedding`` score the vocabulary; raises UserError for one that cannot."""
+        if not isinstance(embedding, Embedding) or not embedding.tied_head:
+            name = getattr(embedding, "name", type(embedding).__name__)
+            raise UserError(
+                f"model.tie_embeddings: embedding={name} cannot score the vocabulary. Set model.tie_embeddings=false"
+            )
+        self.tied_to = (embedding,)
 
     def score(self, x: Tensor) -> Tensor:
         """x: (B, T, d_model) -> (B, T, vocab_size), by the head's own map or the embedding's."""
