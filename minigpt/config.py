@@ -19,7 +19,7 @@ from minigpt import presets, registry, schema
 from minigpt.blocks import BlockSpec, LayerCount, ShareSpec, resolve_blocks, resolve_sites
 from minigpt.errors import UserError
 from minigpt.files import read_text
-from minigpt.plugins import load_plugins
+from minigpt.plugins import load_plugins, module_name
 from minigpt.registry import Component, Parts, Spec
 from minigpt.schema import (
     Count,
@@ -246,6 +246,7 @@ class TrainConfig:
             content.pop(key)
         for key in NOT_IDENTITY_OF_TRAINING:
             content["training"].pop(key)
+        content["plugins"] = [module_name(plugin) for plugin in self.plugins]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -32,16 +32,17 @@ def load_plugins(modules: Any) -> None:
 
 def is_loaded(module: object) -> bool:
     """Whether a plugin, as it was given to :func:`load_plugins`, is loaded."""
-    return isinstance(module, str) and _name_of(module) in sys.modules
+    return isinstance(module, str) and module_name(module) in sys.modules
 
 
-def _name_of(module: str) -> str:
+def module_name(module: str) -> str:
+    """The name under which a plugin is imported, given by it or by its file: the same wherever the file lies."""
     return Path(module).stem if module.endswith(".py") else module
 
 
 def _load(module: str) -> None:
     file = Path(module) if module.endswith(".py") and module.isprintable() else None
-    name = _name_of(module)
+    name = module_name(module)
     if not all(part.isidentifier() for part in name.split(".")):
         raise UserError(
             f"plugins: '{shown(module)}' is no module. Give a name such as my_norms, or a file such as ./my_norms.py, "

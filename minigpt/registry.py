@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import functools
 import importlib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -126,6 +127,8 @@ def declare(name: str, *, default: str | None, scope: Scope) -> Axis:
         return own
     if scope not in ("block", "model"):
         raise UserError(f"axis '{name}': axes from outside are chosen by blocks or by the model: scope=block, model")
+    if not name.isidentifier():
+        raise UserError(f"axis '{shown(name)}': expected a word of letters, digits and _")
     new = Axis(name, default, scope, "")
     if own is not None or (name in _plugin_axes and _plugin_axes[name] != new):
         raise UserError(f"axis '{name}' is declared twice. Choose another name for the new one")
@@ -147,6 +150,7 @@ def register(axis: str, name: str, *, aliases: Iterable[str] = ()):
             raise UserError(f"{cls.__module__}.{cls.__qualname__}: its Config must be made with minigpt.schema.options")
         cls.axis, cls.name, cls.Config = axis, name, config  # type: ignore[attr-defined]
         new = Entry(axis, name, cls.__module__, cls.__doc__ or "", config, tuple(aliases), cls.__qualname__)
+        _refuse_unusable(new)
         if not _is_own(declared, cls.__module__):
             _refuse_taken(new, _entries(axis))
             _plugin_entries[(axis, name)] = new
@@ -265,6 +269,15 @@ def _is_own(axis: Axis, module: str) -> bool:
     return bool(axis.package) and (module == axis.package or module.startswith(f"{axis.package}."))
 
 
+def _refuse_unusable(new: Entry) -> None:
+    """Raise UserError for a name that cannot be typed, and an option that would stand where the name does."""
+    for each in (new.name, *new.aliases):
+        if not re.fullmatch(r"[\w-]+", each):
+            raise UserError(f"{new.axis}={shown(each)}: a name is made of letters, digits, _ and -")
+    if any(field.name == "name" for field in dataclasses.fields(new.config)):
+        raise UserError(f"{new.place}: an option cannot be called 'name', which is what chooses {new.name}")
+
+
 def _refuse_taken(new: Entry, entries: Mapping[str, Entry]) -> None:
     """Raise UserError when another class has one of the names already."""
     for each in (new.name, *new.aliases):
@@ -314,6 +327,7 @@ def _index(axis: str) -> dict[str, Entry]:
         for each in _entries_of(file):
             if each.axis != axis:
                 raise UserError(f"{file}: registers {each.axis}={each.name}, but lies in the folder of axis '{axis}'")
+            _refuse_unusable(each)
             _refuse_taken(each, found)
             found[each.name] = each
     return found

@@ -167,13 +167,24 @@ def paths(schema: Any, before: str = "") -> list[str]:
     return found
 
 
+def keys(schema: type) -> list[str]:
+    """The keys of a group; raises UserError when a field that collects several takes one that is another's."""
+    collectors = _collectors(schema)
+    fields = [field.name for field in dataclasses.fields(schema)]
+    known = [key for name in fields for key in (collectors[name].keys() if name in collectors else [name])]
+    for key in fields:
+        if key not in collectors and known.count(key) > 1:
+            raise UserError(f"axis '{key}': is a key of {schema.__name__} already. Choose another name for the axis")
+    return known
+
+
 def _typed(schema: type[T], node: Any, path: str) -> T:
     if not isinstance(node, Mapping):
         raise UserError(f"{path or 'config'}: expected a group of keys, got {_show(node)}")
     fields = {f.name: f for f in dataclasses.fields(schema)}  # type: ignore[arg-type]
     collectors, hints = _collectors(typing.cast(type, schema)), _hints(typing.cast(type, schema))
     collected = {name: list(mark.keys()) for name, mark in collectors.items()}
-    known = [key for name in fields for key in collected.get(name, [name])]
+    known = keys(typing.cast(type, schema))
     for key in node:
         if key not in known:
             raise UnknownKeyError(f"{path}.{key}" if path else str(key), str(key), known)
@@ -209,6 +220,8 @@ def plain(value: Any) -> Any:
         return value.to_plain()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         content: dict[str, Any] = {}
+        if _collectors(type(value)):
+            keys(type(value))
         for field in dataclasses.fields(value):
             each = plain(getattr(value, field.name))
             content |= each if field.name in _collectors(type(value)) else {field.name: each}

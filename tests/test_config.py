@@ -98,6 +98,14 @@ def test_a_checked_configuration_is_frozen_and_survives_yaml(tmp_path):
     assert again.identity == run.identity
 
 
+def test_a_plugin_is_the_same_wherever_its_file_lies(tmp_path, monkeypatch):
+    (tmp_path / "a_plugin.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    runs = [composed(f"plugins=[{given}]") for given in ("a_plugin", "./a_plugin.py", tmp_path / "a_plugin.py")]
+    assert len({run.identity for run in runs}) == 1
+    assert runs[0].identity != composed().identity
+
+
 def test_identity_is_what_decides_the_result_and_nothing_else():
     base = composed()
     assert (

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from minigpt import registry, schema, source
+from minigpt.config import TrainConfig
 from minigpt.errors import UserError
 from minigpt.plugins import load_plugins
+from minigpt.testing import make_spec
 
 EVERY_NAME = [(axis, name) for axis in registry.axes() for name in registry.names(axis)]
 
@@ -114,6 +116,36 @@ def test_a_component_needs_a_known_axis_and_options_of_the_house():
         registry.register("nrom", "x")(type("Lost", (), {}))
     with pytest.raises(UserError, match=r"its Config must be made with minigpt\.schema\.options"):
         registry.register("norm", "x")(type("Odd", (), {"Config": dict}))
+
+
+@pytest.mark.parametrize("name", ["a b", "a=b", "", "a/b", "a\n"])
+def test_a_name_can_be_typed(name):
+    for wanted in ({"name": name}, {"name": "fine", "aliases": [name]}):
+        with pytest.raises(UserError, match="a name is made of letters, digits, _ and -"):
+            registry.register("norm", **wanted)(type("Odd", (), {}))
+
+
+def test_no_option_stands_where_the_name_does():
+    @schema.options
+    class Config:
+        name: str = "x"
+
+    with pytest.raises(UserError, match="an option cannot be called 'name', which is what chooses odd"):
+        registry.register("norm", "odd")(type("Odd", (), {"Config": Config}))
+
+
+@pytest.mark.parametrize(
+    ("name", "scope"), [("model", "block"), ("label", "block"), ("dropout", "model"), ("a b", "block")]
+)
+def test_an_axis_is_called_like_no_key(name, scope):
+    def used():
+        registry.declare(name, default="x", scope=scope)
+        registry.register(name, "x")(type("X", (), {}))
+        schema.plain(make_spec())
+        schema.keys(TrainConfig)
+
+    with registry.forgotten_afterwards(), pytest.raises(UserError, match=rf"axis '{name}': (is a key of|expected a)"):
+        used()
 
 
 def test_an_axis_is_declared_once():

@@ -31,8 +31,10 @@ def store_components() -> None:
     order = presets.composition_order()
     for axis in order:
         for name in registry.names(axis):
-            defaults = schema.defaults(registry.entry(axis, name).config)
-            store.store(group=axis, name=name, node={"name": name} | defaults, provider="minigpt")
+            entry = registry.entry(axis, name)
+            node = {"name": name} | schema.defaults(entry.config)
+            for each in (name, *entry.aliases):
+                store.store(group=axis, name=each, node=node, provider="minigpt")
     chosen = [{axis: registry.default(axis).name} for axis in order]
     store.store(name="axes", node={"defaults": chosen}, provider="minigpt")
     Plugins.instance().register(StudySweeper)

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from minigpt import config
+from minigpt import config, presets, registry, schema
 from minigpt.cli import choices, words
 from minigpt.cli.page import help_page
 from minigpt.errors import UserError, shown, unknown
@@ -86,6 +86,7 @@ def run_hydra(config_name: str, root: type[T], task: Callable[[T], Any]) -> int 
         print(version())
         return None
     load_plugins(words.plugins_named(typed))
+    schema.keys(config.TrainConfig)
     choices.store_components()
     choices.store_explorations()
     if {"-h", "--help"} & set(typed):
@@ -157,6 +158,8 @@ def explain(error: Exception) -> UserError:
     if group:
         axis, name = group.groups()
         found = re.findall(r"^\t(\S+)$", text, flags=re.MULTILINE)
+        if axis in registry.axes():
+            found = [*registry.names(axis), *presets.named(axis)]
         return unknown(axis, name, f"there is no {axis} named", found)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if key := getattr(error, "full_key", ""):

@@ -8,6 +8,7 @@ from typing import Any
 
 from minigpt import config
 from minigpt.errors import UserError, did_you_mean
+from minigpt.plugins import module_name
 
 RESUMABLE = (
     "training.max_steps", "training.max_tokens", "training.max_seconds", "training.patience", "training.min_delta",
@@ -31,7 +32,8 @@ def resumed(cfg: Any, overrides: Iterable[str]) -> Any:
     folder = _folder(content["resume"])
     stored = read_stored(folder) | {"resume": str(folder)}
     given = content.get("plugins") or []
-    unnamed = [plugin for plugin in stored["plugins"] if plugin not in given]
+    named = {module_name(str(plugin)) for plugin in given}  # a file may lie elsewhere by now
+    unnamed = [plugin for plugin in stored["plugins"] if module_name(plugin) not in named]
     if unnamed:  # what is loaded runs no code of its own accord
         raise UserError(f"resume: '{folder}' needs the plugins it was started with: plugins=[{','.join(unnamed)}]")
     for override in overrides:

@@ -80,6 +80,17 @@ def test_bad_input_is_two_lines_and_exit_code_2(tmp_path, arguments):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_former_name_is_understood_and_not_offered(tmp_path):
+    (tmp_path / "renamed.py").write_text(
+        "from minigpt.components.norm.rmsnorm import RMSNorm\nfrom minigpt.registry import register\n\n"
+        "@register('norm', 'renamed', aliases=['former'])\nclass Renamed(RMSNorm):\n    'x / rms(x)'\n"
+    )
+    missing = run(tmp_path, "train.py", "plugins=[./renamed.py]", "norm=former", "data.name=no_such_data")
+    assert "no_such_data" in missing.stderr
+    typo = run(tmp_path, "train.py", "plugins=[./renamed.py]", "norm=formr")
+    assert typo.stderr.splitlines()[1] == "  choices: dyt, identity, layernorm, renamed, rmsnorm"
+
+
 def test_a_typo_inside_a_file_is_found_too(tmp_path):
     (tmp_path / "explorations").mkdir()
     (tmp_path / "explorations" / "mine.yaml").write_text("# @package _global_\nmodel: {n_hed: 2}\n")

@@ -21,6 +21,7 @@ from minigpt.errors import UserError
 from minigpt.training.fit import fit
 from minigpt.training.metrics import read_metrics
 from minigpt.training.record import read_run
+from minigpt.training.resume import resumed
 from minigpt.training.state import STATE
 from tests.training.test_fit import same_metrics, weights
 
@@ -240,3 +241,14 @@ def test_the_state_is_plain_data(half):
     assert state["standing"]["tokens"] == 10 * 64
     assert {"python", "numpy", "torch"} <= set(state["random"])
     assert not (half / "checkpoint" / "best" / STATE).exists()
+
+
+def test_a_plugin_given_by_its_file_may_lie_elsewhere(half, tmp_path, monkeypatch):
+    (tmp_path / "its_plugin.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    content = load_yaml(half / "config.yaml") | {"plugins": ["./old/its_plugin.py"]}
+    config.save_yaml(content, half / "config.yaml")
+    with pytest.raises(UserError, match=r"needs the plugins it was started with: plugins=\[./old/its_plugin.py\]"):
+        resumed({"resume": str(half)}, [f"resume={half}"])
+    going_on = {"resume": str(half), "plugins": ["its_plugin.py"]}
+    assert resumed(going_on, [f"resume={half}", "plugins=[its_plugin.py]"])["plugins"] == ["its_plugin.py"]
