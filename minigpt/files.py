@@ -111,10 +111,15 @@ def overwrite_text(file: Path, text: str) -> None:
         stream.truncate()
 
 
+def is_temporary(name: str) -> bool:
+    """Whether a file of this name is what :func:`replacing` writes to, and a killed writer leaves."""
+    return name.startswith(".") and name.endswith(".new")
+
+
 def clear_temporary(folder: Path) -> None:
     """Remove what killed writers left in ``folder``; only for whoever has it to themselves."""
-    for left in folder.glob(".*.new"):
-        if left.is_file() or left.is_symlink():
+    for left in folder.iterdir():
+        if is_temporary(left.name) and (left.is_file() or left.is_symlink()):
             left.unlink(missing_ok=True)
 
 

@@ -13,7 +13,7 @@ import re
 import signal
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,19 +62,19 @@ class Study:
         if (self.folder / "run.json").is_file():
             raise UserError(f"study: '{self.folder}' is a training run. Choose another name: study=<name>")
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = Lock(self.folder / LOCK, self._busy)
-        self._lock.__enter__()
-        self._read_records()
-        self._store = TrialStore(self.folder)
-        if self._store.broken is not None:
-            aside = self._store.broken.name
-            print(f"{self._store.file}: cannot be read; set aside as {aside} and made anew from the records")
-        self._close_stale_trials()
+        with ExitStack() as ends:
+            ends.enter_context(Lock(self.folder / LOCK, self._busy))
+            self._read_records()
+            self._store = ends.enter_context(closing(TrialStore(self.folder)))
+            if self._store.broken is not None:
+                aside = self._store.broken.name
+                print(f"{self._store.file}: cannot be read; set aside as {aside} and made anew from the records")
+            self._close_stale_trials()
+            self._ends = ends.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._store.close()
-        self._lock.__exit__()
+        self._ends.close()
 
     def _busy(self, holder: Holder) -> None:
         raise UserError(f"study: '{self.folder}' is being run by {holder}. Wait or stop it")

@@ -200,14 +200,27 @@ def _make(file: Path, name: str) -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     new = file.with_name(f".{file.name}.new")
     new.unlink(missing_ok=True)
-    storage = optuna.storages.RDBStorage(f"sqlite:///{new}")
-    study = optuna.create_study(storage=storage, study_name=name, direction="minimize")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study.set_metric_names(["val_loss"])
-    storage.remove_session()
-    storage.engine.dispose()
-    os.replace(new, file)
+    try:
+        storage = optuna.storages.RDBStorage(f"sqlite:///{new}")
+        study = optuna.create_study(storage=storage, study_name=name, direction="minimize")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names(["val_loss"])
+        storage.remove_session()
+        storage.engine.dispose()
+        os.replace(new, file)
+    except Exception as error:
+        new.unlink(missing_ok=True)
+        if said := _said_by_sqlite(error):
+            raise sqlite3.OperationalError(said) from None
+        raise
+
+
+def _said_by_sqlite(error: BaseException | None) -> str:
+    """What sqlite could not do, where the libraries above it have wrapped that in errors of their own; else nothing."""
+    while error is not None and not isinstance(error, sqlite3.OperationalError):
+        error = error.__cause__ or error.__context__
+    return str(error or "")
 
 
 def _origin(record: RunRecord) -> dict[str, Any]:

@@ -7,23 +7,28 @@ It holds ``config.yaml`` (the resolved configuration), ``model.json`` (the resol
 from __future__ import annotations
 
 import shutil
+import stat
 import time
 from pathlib import Path
 
 from minigpt import config
 from minigpt.config import TrainConfig
 from minigpt.errors import UserError
-from minigpt.files import Holder, Lock, clear_temporary, holder_of, plainly, replacing, write_json
+from minigpt.files import Holder, Lock, clear_temporary, holder_of, is_temporary, plainly, replacing, write_json
 from minigpt.model import ModelSpec
 from minigpt.schema import plain
 from minigpt.training.record import LOCK, RunRecord, read_run
+
+BEFORE_RECORD = (LOCK, "config.yaml", "model.json")
+"""What a new run writes before its record."""
 
 
 class RunFolder:
     """Context manager: the folder of ``run``, held from the start when it goes on from one, else from ``write`` on.
 
     path: of the folder. former: the record of the run that goes on, None for a new one. lock: the folder's, when the
-    caller has it already. A new folder in which no record could be written is removed again.
+    caller has it already. A new folder in which no record could be written is removed again; one that a killed start
+    has left without a record is free to take.
     Raises UserError for a name that is taken or leads elsewhere, and for a run that another process has.
     """
 
@@ -53,28 +58,30 @@ class RunFolder:
         clear_temporary(self.path)
 
     def __exit__(self, *_: object) -> None:
-        if self._lock is not None:
-            self._lock.__exit__()
         if self._is_ours and not (self.path / "run.json").exists():
             shutil.rmtree(self.path, ignore_errors=True)
+        if self._lock is not None:
+            self._lock.__exit__()
 
     def _make(self) -> None:
         with plainly(self.path, "made", " Choose another out="):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                self.path.mkdir()
-            except FileExistsError:
-                raise is_taken(self.path) from None
-        self._is_ours = True
+            if not is_free(self.path):
+                raise is_taken(self.path)
+            self.path.mkdir(exist_ok=True)
         self._hold()
+        if not is_free(self.path):  # another start was faster
+            raise is_taken(self.path)
+        self._is_ours = True
 
     def _hold(self) -> None:
         if self._lock is not None:
             self._lock.__enter__()
 
     def _busy(self, holder: Holder) -> None:
-        if not self._is_ours:  # else somebody looks whether there is a run to go on from, and lets go
-            raise UserError(f"{self.path}: is being trained by {holder}. Wait for it, or stop it first")
+        if self.resume is None:
+            raise is_trained(self.path, holder)
+        raise UserError(f"{self.path}: is being trained by {holder}. Wait for it, or stop it first")
 
 
 def choose_folder(run: TrainConfig) -> Path:
@@ -90,30 +97,38 @@ def choose_folder(run: TrainConfig) -> Path:
             )
     if run.name is not None and not run.name.isprintable():
         raise UserError(f"name: {run.name!r} holds characters that cannot be printed. Take a plain name")
-    if run.name is not None and Path(run.name).name != run.name:
+    if run.name is not None and (Path(run.name).name != run.name or run.name == ".."):
         raise UserError(
             f"name: '{run.name}' leads out of '{run.out}'. Take a plain name, and out=<folder> for its place"
         )
     folder = Path(run.out) / (run.name or f"{time.strftime('%Y%m%d-%H%M%S')}-{run.identity[:6]}")
     with plainly(folder, "made", " Choose another name= or out="):
-        if is_there(folder):
+        if not is_free(folder) or holder_of(folder / LOCK):
             raise is_taken(folder)
     return folder
 
 
-def is_there(path: Path) -> bool:
-    """Whether there is anything of this name; raises OSError for a name that cannot be one."""
+def is_free(folder: Path) -> bool:
+    """Whether a run may be made here: there is nothing of this name, or only what a start leaves that was killed before
+    it wrote a record. Raises OSError for a name that cannot be one."""
     try:
-        path.lstat()
+        if not stat.S_ISDIR(folder.lstat().st_mode):
+            return False
     except (FileNotFoundError, NotADirectoryError):
-        return False
-    return True
+        return True
+    names = {path.name for path in folder.iterdir()}
+    return (not names or LOCK in names) and all(name in BEFORE_RECORD or is_temporary(name) for name in names)
+
+
+def is_trained(folder: Path, holder: Holder) -> UserError:
+    """The error for a name whose folder a process has."""
+    return UserError(f"{folder}: is there already, and is being trained by {holder}. Choose another name=")
 
 
 def is_taken(folder: Path) -> UserError:
     """The error for a name that has a folder: who is at work in it, or how to go on with it."""
     if holder := holder_of(folder / LOCK):
-        return UserError(f"{folder}: is there already, and is being trained by {holder}. Choose another name=")
+        return is_trained(folder, holder)
     return UserError(f"{folder}: is there already. Go on with it by resume={folder}, or choose another name=")
 
 

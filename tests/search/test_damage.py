@@ -131,6 +131,16 @@ def test_a_disk_that_does_not_write_is_one_line(tmp_path, error, message):
     assert message in str(said.value)
 
 
+@pytest.mark.parametrize("room", [0, 16, 48, 96])
+def test_a_disk_with_no_room_for_the_database_is_one_line_and_the_study_goes_on(make_disk, points, room):
+    disk = make_disk("4m")
+    (disk / "full").write_bytes(b"x" * ((4096 - room) << 10))
+    with pytest.raises(UserError, match=r"disk|room"), outside_errors(disk):
+        run(disk / "study", points[:1])
+    (disk / "full").unlink()
+    assert list(run(disk / "study", points[:1])) == [0]
+
+
 def test_an_error_that_is_none_of_the_disk_stays_what_it_is(tmp_path):
     with pytest.raises(ConnectionError), outside_errors(tmp_path):
         raise ConnectionError("no")

@@ -109,6 +109,35 @@ def test_of_two_resumes_one_goes_on(live, tmp_path, data_folder):
     assert read_run(folder).status == "interrupted"
 
 
+@pytest.mark.parametrize(
+    "left", [(), (".lock",), (".lock", ".config.yaml.0a1b.new"), (".lock", "config.yaml", "model.json")]
+)
+def test_what_a_start_that_was_killed_before_its_record_left_does_not_block_the_name(configure, tmp_path, left):
+    (tmp_path / "out" / "run").mkdir(parents=True)
+    for name in left:
+        (tmp_path / "out" / "run" / name).touch()
+    record = fit(configure())
+    assert record.status == "completed"
+    assert not set(left) & {path.name for path in record.folder.iterdir()} - {"config.yaml", "model.json"}
+
+
+@pytest.mark.parametrize("there", ["notes.txt", "run.json", "config.yaml"])
+def test_a_folder_with_anything_else_in_it_is_taken(configure, tmp_path, there):
+    (tmp_path / "out" / "run").mkdir(parents=True)
+    (tmp_path / "out" / "run" / there).write_text("mine")
+    with pytest.raises(UserError, match="is there already"):
+        fit(configure())
+    assert [path.name for path in (tmp_path / "out" / "run").iterdir()] == [there]
+
+
+@pytest.mark.parametrize("name", ["..", ".", "a/b", "../run"])
+def test_a_name_that_leads_elsewhere_is_refused_wherever_it_would_lead(configure, tmp_path, name):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="leads out of"):
+        fit(configure(out=str(tmp_path / "empty" / "out"), name=name))
+    assert not list((tmp_path / "empty").iterdir())
+
+
 def test_a_run_that_ended_leaves_no_lock(configure):
     record = fit(configure())
     assert not (record.folder / ".lock").exists()
