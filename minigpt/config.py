@@ -7,6 +7,7 @@ use the same check.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import json
@@ -247,6 +248,10 @@ class TrainConfig:
         for key in NOT_IDENTITY_OF_TRAINING:
             content["training"].pop(key)
         content["plugins"] = [module_name(plugin) for plugin in self.plugins]
+        content["sites"] = schema.plain(self.default_block().sites)
+        if self.pattern or self.layers:  # what every layer is, however it is said
+            blocks = [schema.plain(dataclasses.replace(block, label="")) for block in self.resolved_blocks()]
+            content |= {"blocks": blocks, "pattern": [], "layers": {}, "repeat_pattern": False}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 

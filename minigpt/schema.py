@@ -127,6 +127,8 @@ class UnknownKeyError(UserError):
             found = by_name[nearest] if (nearest := closest(last, by_name)) else []
         if found:
             self.near = f" Did you mean {' or '.join(repr(p) for p in found[:3])}?"
+            if found == [self.key]:
+                self.near = f" '{self.key}' stands at the top level."
             self.args = (self._text(self.near),)
         return self
 

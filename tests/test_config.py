@@ -106,6 +106,20 @@ def test_a_plugin_is_the_same_wherever_its_file_lies(tmp_path, monkeypatch):
     assert runs[0].identity != composed().identity
 
 
+def test_layers_said_in_two_ways_are_the_same_trial():
+    base = composed("model.n_layer=4")
+    said = [
+        ("blocks={a: {norm: layernorm}}", "pattern=[a,default]"),
+        ("blocks={b: {norm: {name: layernorm}}}", "pattern=[b,default,b,default]"),
+        ("layers={0: {norm: layernorm}, 2: {norm: layernorm}}",),
+    ]
+    identities = {composed("model.n_layer=4", *overrides).identity for overrides in said}
+    assert len(identities) == 1
+    assert base.identity not in identities
+    sites = ("sites={norm: {final: layernorm}}", "sites={norm: {final: {name: layernorm}}, linear: {}}")
+    assert len({composed(given).identity for given in sites} | {composed().identity}) == 2
+
+
 def test_identity_is_what_decides_the_result_and_nothing_else():
     base = composed()
     assert (

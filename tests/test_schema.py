@@ -130,7 +130,7 @@ def test_a_field_may_take_one_key_for_every_axis_of_a_scope():
         (Holder, {"inti": "fan_in"}, r"inti: unknown key 'inti'\. Did you mean 'init'\?"),
         (Holder, {"one": 3}, r"one: unknown key 'one'\. Did you mean 'first'\?"),
         (Outer, {"width": 3}, r"width: unknown key 'width'\. Did you mean 'inner\.width'\?"),
-        (Outer, {"inner": {"rate": 3}}, r"inner\.rate: unknown key 'rate'\. Did you mean 'rate'\?"),
+        (Outer, {"inner": {"rate": 3}}, r"inner\.rate: unknown key 'rate'\. 'rate' stands at the top level\."),
         (TrainConfig, {"lr": 3}, r"lr: unknown key 'lr'\. Did you mean 'optimizer\.lr'\?"),
         (TrainConfig, {"n_layer": 3}, r"n_layer: unknown key 'n_layer'\. Did you mean 'model\.n_layer'\?"),
         (TrainConfig, {"batch_size": 3}, r"Did you mean 'training\.batch_size'\?"),

@@ -16,6 +16,7 @@ from minigpt.components.residual.base import Residual
 from minigpt.cost import Cost, without_params
 from minigpt.errors import UserError
 from minigpt.model.spec import ModelSpec
+from minigpt.registry import Spec
 
 
 def build_blocks(spec: ModelSpec, provided: frozenset[str]) -> tuple[list[Any], list[BuildContext]]:
@@ -118,12 +119,24 @@ def refuse_ignored(spec: ModelSpec, contexts: list[BuildContext], outside: Build
             chosen = block.spec(axis)
             if chosen in honoured or chosen == default:
                 continue
+            added = outside.block.spec(axis)
+            if axis == "position" and chosen != added and not _inside_alone(chosen):
+                raise UserError(
+                    f"position={chosen} would be ignored: what is added to the embedding is the position of the "
+                    f"default block, {added}, whatever block '{block.label}' says. Choose it at the top level alone"
+                )
             raise UserError(
                 f"{axis}={chosen} would be ignored: attention={block.spec('attention')}, mlp={block.spec('mlp')} and "
                 f"layout={block.spec('layout')} use no {axis}. Leave {axis}={default}, or choose another "
                 f"{'mlp' if axis == 'activation' else 'attention'}"
             )
     _refuse_ignored_sites([*spec.blocks, spec.default], [*contexts, outside])
+
+
+def _inside_alone(position: Spec) -> bool:
+    """Whether a position encoding acts, and in attention only."""
+    places = registry.get("position", position.name).places
+    return bool(places) and "embedding" not in places
 
 
 def _honours(context: BuildContext, axis: str, outside: BuildContext) -> bool:

@@ -283,3 +283,15 @@ def test_a_part_without_its_like_in_the_other_layer_cannot_be_shared():
     spec = dataclasses.replace(spec, blocks=(spec.blocks[0], dataclasses.replace(spec.blocks[1], parts=other)))
     with pytest.raises(UserError, match=r"share.mlp: layer 1 has more of it than layer 0"):
         GPT.on_meta(spec)
+
+
+# What is ignored
+
+
+@pytest.mark.parametrize(("default", "block"), [("learned", "nope"), ("nope", "learned")])
+def test_a_layer_cannot_choose_what_is_added_to_the_embedding(default, block):
+    spec = make_spec(position=default)
+    other = spec.blocks[1].parts | {"position": registry.spec("position", block)}
+    other_block = dataclasses.replace(spec.blocks[1], label="b", parts=other)
+    with pytest.raises(UserError, match=rf"position={block} would be ignored: .* the default block, {default}, what"):
+        GPT.on_meta(dataclasses.replace(spec, blocks=(spec.blocks[0], other_block)))
