@@ -17,7 +17,7 @@ from typing import Any
 from minigpt import registry, schema
 from minigpt.errors import UserError
 from minigpt.registry import Entry
-from minigpt.screen import plain_text
+from minigpt.screen import console, plain_text
 
 EXAMPLE = {"d_model": 128, "n_head": 4, "head_dim": 32, "n_layer": 1, "block_size": 128, "vocab_size": 256}
 """The sizes at which the catalogue says what a variant learns and remembers."""
@@ -238,6 +238,4 @@ def _text(content: str) -> Any:
 def _console() -> Any:
     import shutil
 
-    from rich.console import Console
-
-    return Console(width=shutil.get_terminal_size((120, 40)).columns, highlight=False, soft_wrap=False)
+    return console(width=shutil.get_terminal_size((120, 40)).columns, highlight=False, soft_wrap=False)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.text import Text
 
 _ACTING = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")  # Unicode's categories of what steers instead of showing
@@ -26,6 +27,22 @@ def plain_text(value: object) -> Text:
     from rich.text import Text
 
     return Text(visible(value, lines=True))
+
+
+def say(text: object, *, lines: bool = False, file: TextIO | None = None) -> None:
+    """Print a text for a person, at once, and nothing in it acts. lines: its line breaks stay."""
+    print(visible(text, lines=lines), file=file, flush=True)
+
+
+def console(**options: Any) -> Console:
+    """A rich console that raises BrokenPipeError as ``print`` does when its reader has gone, where rich would exit."""
+    from rich.console import Console
+
+    class Plain(Console):
+        def on_broken_pipe(self) -> None:
+            raise  # the error that is being handled
+
+    return Plain(**options)
 
 
 def csv_cell(value: Any) -> Any:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import ast
+import os
+from pathlib import Path
+
 import pytest
 from rich.console import Console
 
-from minigpt.screen import csv_cell, markdown, plain_text, visible
+import minigpt
+from minigpt.screen import console, csv_cell, markdown, plain_text, say, visible
+
+SOURCE = Path(minigpt.__file__).parent
 
 
 @pytest.mark.parametrize("text", ["\x1b[31mred", "a\x07", "a\rb", "\x9b2J", "a\u202eb", "\ud800", "a\u2028b", "\0"])
@@ -37,3 +44,38 @@ def test_no_cell_of_text_is_a_formula(text):
 
 def test_markdown_has_no_tags_columns_or_links_of_its_own():
     assert markdown("<img src=x>|`a`[b](c)\n# d") == "&lt;img src=x&gt;\\|\\`a\\`\\[b\\](c) # d"
+
+
+def test_what_is_said_acts_on_nothing(capsys):
+    say("a\x1b[2J\nb")
+    say("a\x1b\nb", lines=True)
+    assert capsys.readouterr().out == "a\\x1b[2J\\nb\na\\x1b\nb\n"
+
+
+def test_no_module_prints_past_the_screen():
+    """``print`` is for a page, JSON, generated text, and what was made visible already."""
+    raw = {
+        (file.relative_to(SOURCE).as_posix(), ast.unparse(node))
+        for file in SOURCE.rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("print", "Console", "sys.stdout.write")
+    }
+    kept = ("print(json.dumps(", "print(visible(", "print(_page())", "print(help_page(", "print(version())")
+    allowed = ("screen.py", "generation/sample.py")
+    left = {(file, call) for file, call in raw if file not in allowed and not call.startswith(kept)}
+    assert left == {
+        ("cli/entry.py", "print('interrupted', file=sys.stderr)"),
+        ("cli/train.py", "print(summary(record))"),
+    }
+
+
+def test_a_console_whose_reader_has_gone_raises_as_print_does():
+    read, write = os.pipe()
+    os.close(read)
+    stream = os.fdopen(write, "w")
+    with pytest.raises(BrokenPipeError):
+        console(file=stream).print("x")
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, write)  # for what is left in the stream
+    os.close(nowhere)
+    stream.close()

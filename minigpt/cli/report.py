@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from minigpt.cli.entry import entry
 from minigpt.report.ppa import PpaReportConfig
+from minigpt.screen import say
 
 
 @entry("ppa_report", PpaReportConfig)
@@ -18,4 +19,4 @@ def main(config: PpaReportConfig) -> None:
 
     report, folder = write_report(config)
     show(report)
-    print(f"{folder}/report.html (and .md, .json, .csv)")
+    say(f"{folder}/report.html (and .md, .json, .csv)")

@@ -33,6 +33,8 @@ _WITH_VALUE = {"--cfg": "--cfg", "-c": "--cfg", "--config-dir": "--config-dir"}
 _REPLACED = ("search.space",)
 """Keys whose group ``key={...}`` says anew; Hydra alone would add it to the group a file has."""
 
+_HYDRAS = re.compile(r"\+{0,2}hydra([./@]|$)")
+_HEEDED = ("hydra.mode", "hydra.sweeper.params")
 _CALL = re.compile(r"(choice|range|interval|glob|shuffle|sort|tag|int|float|str|bool|json_str)\(")
 
 
@@ -112,8 +114,12 @@ def _read(arguments: list[str], root: type) -> tuple[list[str], list[tuple[str, 
             flags += [_WITH_VALUE[head], value if equals else _next(waiting, head)]
         elif argument.startswith("--"):
             pairs.append(_long_option(head, value if equals else None, waiting, root))
-        elif argument.startswith("~") or head.lstrip("+").startswith("hydra"):
-            pairs.append((argument, ""))  # Hydra's own business
+        elif argument.startswith("~"):
+            _refuse_deleting(head[1:], root)
+            pairs.append((argument, ""))
+        elif _HYDRAS.match(head):
+            _refuse_foreign(head.lstrip("+"))
+            pairs.append((argument, ""))
         elif equals and head.strip("+ "):
             pairs.append((head.lstrip("+"), value))
         else:
@@ -126,6 +132,31 @@ def _read(arguments: list[str], root: type) -> tuple[list[str], list[tuple[str, 
     if "--cfg" in flags and (asked := flags[flags.index("--cfg") + 1]) not in ("job", "hydra", "all"):
         raise UserError(f"--cfg: expected job, hydra or all, got '{shown(asked, 60)}'")
     return flags, pairs
+
+
+def _refuse_deleting(key: str, root: type) -> None:
+    """Raise UserError for taking away what would be filled in again without a word. What a group holds by names of the
+    user's own (``search.space.softmax``) can be taken away."""
+    first, *others = key.partition("@")[0].split(".")
+    hint: Any = None
+    if first not in groups():
+        hint, others = root, [first, *others]
+    elif others:
+        hint = next((h for name, h in typing.get_type_hints(root, include_extras=True).items() if name == first), None)
+    while others and (schema := next((m for m in members(hint) if dataclasses.is_dataclass(m)), None)) is not None:
+        known = typing.get_type_hints(schema, include_extras=True)
+        if others[0] not in known:
+            return
+        hint = known[others.pop(0)]
+    if not others or hint is None:
+        named = shown(key, 60)
+        raise UserError(f"~{named}: cannot be taken away, it would take its default. Say {named}=<value>")
+
+
+def _refuse_foreign(key: str) -> None:
+    """Raise UserError for a setting of Hydra that nothing here heeds."""
+    if not any(key == known or key.startswith(f"{known}.") for known in _HEEDED):
+        raise UserError(f"{shown(key, 60)}: is not heeded here. Of Hydra's settings, {' and '.join(_HEEDED)} are")
 
 
 def _long_option(head: str, value: str | None, waiting: Iterator[str], root: type) -> tuple[str, str]:
@@ -154,7 +185,7 @@ def _next(waiting: Iterator[str], head: str) -> str:
 def _override(key: str, value: str, text: dict[str, bool], sweeping: bool) -> list[str]:
     """One key in Hydra's grammar. All but choices of a group are forced in (``++``): unknown keys then reach our check,
     which says what was meant; Hydra would advise ``+key=value`` and then take that."""
-    if key.startswith(("~", "hydra", "+hydra", "++hydra")):
+    if key.startswith("~") or _HYDRAS.match(key):
         return [key]
     if key in text:
         value = _quoted(value, text[key], sweeping)
@@ -183,14 +214,14 @@ def _quoted(value: str, nullable: bool, sweeping: bool) -> str:
         return value
     if sweeping and (_CALL.match(value) or value[:1] in ("[", "'", '"')):
         return value
-    return ",".join(map(_in_quotes, value.split(",") if sweeping else [value]))
+    return ",".join(map(in_quotes, value.split(",") if sweeping else [value]))
 
 
 def _is_quoted(value: str) -> bool:
     return len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
 
 
-def _in_quotes(value: str) -> str:
+def in_quotes(value: str) -> str:
     """Hydra's quoted string: a backslash counts as an escape only right before a quote (or at the end), and ``${`` is
     no interpolation."""
     value = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)

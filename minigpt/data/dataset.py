@@ -15,6 +15,7 @@ from minigpt.data.preparation import PrepareConfig, prepare
 from minigpt.data.recipe import load_recipe, recipe_names
 from minigpt.data.tokenizers import Tokenizer
 from minigpt.errors import UserError
+from minigpt.screen import say
 
 
 def open_dataset(
@@ -27,7 +28,7 @@ def open_dataset(
     Raises UserError for a dataset that is unknown, not prepared, damaged, or too short.
     """
     if prepare_builtin and name not in prepared_names(folder) and name in recipe_names() and load_recipe(name).built_in:
-        prepare(PrepareConfig(dataset=name, folder=folder), say=lambda line: print(line, file=sys.stderr))
+        prepare(PrepareConfig(dataset=name, folder=folder), say=lambda line: say(line, file=sys.stderr))
     dataset = Dataset(open_prepared(name, folder), val_tokens)
     for split, tokens in (("train", dataset.train), ("val", dataset.val)):
         if len(tokens) < block_size + 1:

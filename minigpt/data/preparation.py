@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 
+from minigpt import screen
 from minigpt.checkpoint_folder import find_checkpoint
 from minigpt.data import tokenizers
 from minigpt.data.dataset_folder import FILES, Meta, Split, check_name, dtype_for, open_prepared, read_meta
@@ -87,7 +88,7 @@ class _Plan:
         return " ".join(parts)
 
 
-def prepare(config: PrepareConfig, say: Callable[[str], None] = print) -> Path:
+def prepare(config: PrepareConfig, say: Callable[[str], None] = screen.say) -> Path:
     """Write ``folder/name`` and return its path. say: gets one line of progress at a time.
 
     The same text prepared the same way again changes nothing. Raises UserError, with nothing written, for text that
@@ -119,7 +120,7 @@ def _alone_in(target: Path) -> Iterator[None]:
     """
 
     def busy(holder: Holder) -> None:
-        print(f"{target}: is being prepared by {holder}; waiting for it", file=sys.stderr)
+        screen.say(f"{target}: is being prepared by {holder}; waiting for it", file=sys.stderr)
 
     target.parent.mkdir(parents=True, exist_ok=True)
     with Lock(beside(target, "lock"), busy):

@@ -17,6 +17,7 @@ from minigpt.errors import UserError
 from minigpt.generation.config import SampleConfig
 from minigpt.generation.decoding import generate, stream
 from minigpt.model.checkpoint import Checkpoint, load_checkpoint
+from minigpt.screen import say
 
 FILE = "FILE:"
 PENDING = 3  # tokens to wait for the rest of a character: UTF-8 has at most 4 bytes
@@ -101,4 +102,4 @@ def _report(config: SampleConfig, checkpoint: Checkpoint, seconds: float, device
     known = [(key, meta[key]) for key in ("step", "val_loss") if key in meta]
     trained = ", ".join(f"{key} {value:.4f}" if isinstance(value, float) else f"{key} {value}" for key, value in known)
     speed = f"{count} tokens in {seconds:.2f} s: {count / seconds:.0f} tokens/s on {device}"
-    print(f"{speed}; {checkpoint.folder} ({trained})", file=sys.stderr)
+    say(f"{speed}; {checkpoint.folder} ({trained})", file=sys.stderr)

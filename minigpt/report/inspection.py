@@ -17,7 +17,7 @@ from rich.table import Table
 from minigpt.checkpoint_folder import find_checkpoint, read_json, read_meta, refused, verified
 from minigpt.errors import UserError
 from minigpt.schema import PositiveInt, options
-from minigpt.screen import plain_text, visible
+from minigpt.screen import console, plain_text, say
 from minigpt.training.record import RunRecord, find_runs
 
 SORTS = {
@@ -62,7 +62,7 @@ def find(directory: Path) -> list[RunRecord]:
         raise UserError(f"directory: {directory}: no such folder. Runs are in out/ unless training was told otherwise")
     found = find_runs(directory)
     if found.unreadable:
-        print(visible(found.complaint(), lines=True), file=sys.stderr)
+        say(found.complaint(), lines=True, file=sys.stderr)
     if not found.records:
         none = "no readable run" if found.unreadable else "no run (run.json)"
         raise UserError(f"directory: {directory}: {none} in it. Train one: python train.py out={directory}")
@@ -183,4 +183,4 @@ def _shape(shape: list[int]) -> str:
 
 def _console() -> Console:
     """As wide as the terminal; wide enough for every column when written to a file."""
-    return Console(width=shutil.get_terminal_size((200, 40)).columns, highlight=False)
+    return console(width=shutil.get_terminal_size((200, 40)).columns, highlight=False)

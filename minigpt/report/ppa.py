@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from minigpt.errors import UserError
 from minigpt.hardware import HardwareSpec
 from minigpt.schema import PositiveInt, options
-from minigpt.screen import visible
+from minigpt.screen import say
 
 if TYPE_CHECKING:
     from minigpt.model import GPT
@@ -43,7 +43,7 @@ def write_report(config: PpaReportConfig) -> tuple[Report, Path]:
 
     found_runs = find_runs(config.runs)
     if found_runs.unreadable:
-        print(visible(found_runs.complaint(), lines=True), file=sys.stderr)
+        say(found_runs.complaint(), lines=True, file=sys.stderr)
     groups, left_out = ppa_variants.grouped(found_runs.records)
     variants = []
     for name, runs in groups.items():

@@ -9,6 +9,7 @@ import dataclasses
 import io
 import json
 import math
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from minigpt.files import plainly, write_text
 from minigpt.hardware.pricing import AREA_FIELDS, ENERGY_FIELDS
 from minigpt.report.ppa_rows import Report, VariantRow
 from minigpt.schema import plain
-from minigpt.screen import csv_cell, markdown, plain_text
+from minigpt.screen import console, csv_cell, markdown, plain_text
 
 TEMPLATES = Path(__file__).parent / "templates"
 LABELS = {
@@ -51,7 +52,6 @@ def write(report: Report, folder: Path) -> None:
 
 def show(report: Report) -> None:
     """Print the summary for a terminal: what each variant is worth, and what it costs."""
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("variant", title=f"on {report.hardware.name}, context {_contexts(report)}")
@@ -64,11 +64,11 @@ def show(report: Report) -> None:
         costs = map(number, (row.energy_mj, row.latency_ms, row.area_mm2))
         style = "bold" if row.pareto else None
         table.add_row(plain_text(row.variant), loss, number(row.bits_per_byte), *counts, *costs, style=style)
-    console = Console(width=None if Console().is_terminal else 130)
-    console.print(table)
+    screen = console(width=None if sys.stdout.isatty() else 130)
+    screen.print(table)
     for run in report.left_out:
-        console.print(plain_text(f"left out: {run.run}, {run.status} {run.reason}".rstrip()), style="dim")
-    console.print("bold: no other variant has both a lower loss and a lower energy", style="dim", highlight=False)
+        screen.print(plain_text(f"left out: {run.run}, {run.status} {run.reason}".rstrip()), style="dim")
+    screen.print("bold: no other variant has both a lower loss and a lower energy", style="dim", highlight=False)
 
 
 def _contexts(report: Report) -> str:

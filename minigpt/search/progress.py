@@ -6,6 +6,8 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
+from minigpt.screen import say
+
 T = TypeVar("T")
 _SILENCE_SECONDS = 2.0
 
@@ -16,5 +18,5 @@ def counted(items: Iterable[T], of: int, what: str) -> Iterator[T]:
     for number, item in enumerate(items):
         if time.monotonic() - said > _SILENCE_SECONDS:
             said = time.monotonic()
-            print(f"{number:,} of {of:,} {what}", flush=True)
+            say(f"{number:,} of {of:,} {what}")
         yield item

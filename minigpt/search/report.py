@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from minigpt import schema
-from minigpt.screen import visible
+from minigpt.screen import say
 from minigpt.search import results
 from minigpt.search.decision import Candidate, Comparison, Decision, Rule
 from minigpt.search.points import Point, as_text, unique
@@ -32,14 +32,12 @@ class SearchReport:
         """Say where the round starts from and how much there is to train."""
         self._rounds.append({"round": number, "baseline": self._start | dict(changes)})
         self._count(points)
-        print(
-            f"round {number}: from {_words(changes)}, {len(points)} trials, {self._of - self._done} to run", flush=True
-        )
+        say(f"round {number}: from {_words(changes)}, {len(points)} trials, {self._of - self._done} to run")
 
     def trial(self, record: RunRecord, baseline: Candidate | None = None, decision: Decision | None = None) -> None:
         """Say what a trial came to, and write what can be decided by now."""
         self._done += 1
-        print("  " + results.progress(self._done, self._of, record), flush=True)
+        say("  " + results.progress(self._done, self._of, record))
         if baseline is not None and decision is not None:
             self.round_state(baseline, decision)
         else:
@@ -62,35 +60,35 @@ class SearchReport:
         self.round_state(baseline, decision, final=True)
         for comparison in decision.comparisons:
             sign = "+" if comparison.accepted else "-"
-            print(f"  {sign} {visible(comparison.change)}: {comparison.reason}")
+            say(f"  {sign} {comparison.change}: {comparison.reason}")
         taken = "take" if decision.chosen else "stop:"
-        print(f"round {self._rounds[-1]['round']}: {taken} {decision.reason}", flush=True)
+        say(f"round {self._rounds[-1]['round']}: {taken} {decision.reason}")
 
     def fresh_begins(self, points: Sequence[Point]) -> None:
         """Say that the winner is put to the test."""
         self._count(points)
-        print(f"winner on fresh seeds: {len(points)} trials, {self._of - self._done} to run", flush=True)
+        say(f"winner on fresh seeds: {len(points)} trials, {self._of - self._done} to run")
 
     def winner(self, changes: Mapping[str, Any]) -> None:
         """Say what the rounds have led to."""
         self._ends["winner"] = self._start | dict(changes)
-        print(f"winner: {_words(changes)}", flush=True)
+        say(f"winner: {_words(changes)}")
         self.write()
 
     def verdict(self, verdict: FinalVerdict | None) -> None:
         """Say whether it holds, step by step; None when the winner is the baseline and there is nothing to hold."""
         if verdict is None:
             self._ends["verdict"] = {"verdict": "nothing to confirm", "reason": "no step was worth its cost"}
-            print("verdict: nothing to confirm, no step was worth its cost")
+            say("verdict: nothing to confirm, no step was worth its cost")
         else:
             steps = [{"change": step.change, **_confirmed(step, _holds(step))} for step in verdict.steps]
             self._ends["verdict"] = _confirmed(verdict.whole, verdict.words) | {"steps": steps}
             for step in verdict.steps:
-                print(f"  {'+' if step.holds else '-'} {step.change} {_holds(step)}: {step.reason}")
+                say(f"  {'+' if step.holds else '-'} {step.change} {_holds(step)}: {step.reason}")
             n = len(verdict.whole.gains)
-            print(f"verdict on fresh seeds: {verdict.words}; {verdict.whole.reason}, n = {n}")
+            say(f"verdict on fresh seeds: {verdict.words}; {verdict.whole.reason}, n = {n}")
         self.write()
-        print(f"{self._study.folder / results.FILE}")
+        say(f"{self._study.folder / results.FILE}")
 
     def no_baseline(self, baseline: Candidate) -> None:
         """Say that the search cannot begin."""
@@ -99,7 +97,7 @@ class SearchReport:
         what = f"{record.status} ({record.reason})" if record is not None else "did not end; start again to go on"
         self._ends["verdict"] = {"verdict": "no baseline", "reason": f"seed {seed} {what}"}
         self.write()
-        print(f"the baseline cannot be trained: seed {seed} {what}. Its folder says more: {self._study.folder}")
+        say(f"the baseline cannot be trained: seed {seed} {what}. Its folder says more: {self._study.folder}")
 
     def write(self, *, final: bool = True) -> None:
         """Rewrite ``results.yaml``; what is not final waits its turn."""
@@ -158,4 +156,4 @@ def _finite(value: float | None) -> bool:
 
 
 def _words(changes: Mapping[str, Any]) -> str:
-    return visible(" ".join(f"{key}={as_text(value)}" for key, value in changes.items()) or "the baseline")
+    return " ".join(f"{key}={as_text(value)}" for key, value in changes.items()) or "the baseline"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from minigpt.files import write_text
-from minigpt.screen import plain_text, visible
+from minigpt.screen import console, plain_text, say, visible
 from minigpt.search.points import Point, as_text
 from minigpt.search.progress import counted
 from minigpt.training.record import RunRecord
@@ -121,7 +121,6 @@ def progress(done: int, of: int, record: RunRecord) -> str:
 
 def print_table(title: str, ranked: Iterable[Row]) -> None:
     """Print the settings, best first, with mean +- standard deviation over seeds."""
-    from rich.console import Console
     from rich.table import Table
 
     ranked = list(ranked)
@@ -138,9 +137,9 @@ def print_table(title: str, ranked: Iterable[Row]) -> None:
         table.add_row(
             *map(plain_text, names), str(len(row.completed)), *_figures(row), ", ".join(r.status for r in row.others)
         )
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    console(width=None if sys.stdout.isatty() else 120).print(table)
     if more > 0:
-        print(f"and {more:,} more settings in {FILE}")
+        say(f"and {more:,} more settings in {FILE}")
 
 
 def _figures(row: Row) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from minigpt.errors import UserError
+from minigpt.screen import say
 from minigpt.search import results
 from minigpt.search.launcher import LocalLauncher, threads_each
 from minigpt.search.points import Point, checked, refuse_nothing, valid
@@ -30,7 +31,7 @@ def sweep(folder: Path, points: Sequence[Point], workers: int, skipped: list[Use
             missing = valid(checked(missing), skipped=skipped) if missing else []
             trained = {point.identity for point in missing} | set(study.records)
             points = [point for point in points if point.identity in trained]
-        print(f"{folder}: {len(points)} trials, {len(missing)} to run, {workers} at a time", flush=True)
+        say(f"{folder}: {len(points)} trials, {len(missing)} to run, {workers} at a time")
         done = len(points) - len(missing)
         file = ResultsFile(folder)
 
@@ -41,7 +42,7 @@ def sweep(folder: Path, points: Sequence[Point], workers: int, skipped: list[Use
         def finished(point: Point, record: RunRecord) -> None:
             nonlocal done
             done += 1
-            print(results.progress(done, len(points), record), flush=True)
+            say(results.progress(done, len(points), record))
             write(final=False)
 
         try:
@@ -52,9 +53,9 @@ def sweep(folder: Path, points: Sequence[Point], workers: int, skipped: list[Use
         ranked = results.rows(points, study.records)
     results.print_table(str(folder), ranked)
     for error in skipped or ():
-        print(f"skipped: {error}")
+        say(f"skipped: {error}", lines=True)
     completed = sum(len(row.completed) for row in ranked)
     if completed < len(points):
         missing_text = f"{len(points) - completed} of {len(points)} trials did not complete"
-        print(f"{missing_text}; their folders say why (run.json, trial.log); delete one to try again")
+        say(f"{missing_text}; their folders say why (run.json, trial.log); delete one to try again")
     return completed > 0

@@ -21,6 +21,7 @@ from minigpt import config, registry
 from minigpt.data.dataset_folder import open_prepared
 from minigpt.errors import UserError
 from minigpt.files import Holder, Lock, explained, is_disk_full
+from minigpt.screen import say
 from minigpt.search.launcher import FinishedJob, Job, Launcher
 from minigpt.search.points import Point, for_study, trial_name, unique
 from minigpt.search.progress import counted
@@ -68,7 +69,7 @@ class Study:
             self._store = ends.enter_context(closing(TrialStore(self.folder)))
             if self._store.broken is not None:
                 aside = self._store.broken.name
-                print(f"{self._store.file}: cannot be read; set aside as {aside} and made anew from the records")
+                say(f"{self._store.file}: cannot be read; set aside as {aside} and made anew from the records")
             self._close_stale_trials()
             self._ends = ends.pop_all()
         return self
@@ -205,7 +206,8 @@ class Study:
             except (UserError, ValueError) as error:
                 place = _set_aside(folder)
                 what = error if isinstance(error, UserError) else f"{folder / 'run.json'}: not a run record ({error})"
-                print(f"{what}\n  set aside as {place.name}; if it is a point of this study, it is trained anew")
+                say(what)
+                say(f"  set aside as {place.name}; if it is a point of this study, it is trained anew")
             else:
                 if reason := outdated(record, self._code_now(record)):
                     self.outdated.append((record, reason))
@@ -223,9 +225,9 @@ class Study:
 
     def _tell_outdated(self) -> None:
         for record, reason in self.outdated[:_SHOWN]:
-            print(f"{record.folder}: not taken over, {reason}; a point like it is trained anew, in another folder")
+            say(f"{record.folder}: not taken over, {reason}; a point like it is trained anew, in another folder")
         if len(self.outdated) > _SHOWN:
-            print(f"  and {len(self.outdated) - _SHOWN:,} more results that are not taken over")
+            say(f"  and {len(self.outdated) - _SHOWN:,} more results that are not taken over")
 
 
 @contextmanager
@@ -254,7 +256,7 @@ def _last_word(folder: Path) -> RunRecord:
     record = read_run(folder)
     if record.status != "running":
         return record
-    with only_worker_of(folder, say=print):
+    with only_worker_of(folder):
         record = read_run(folder)
     if record.status != "running":
         return record

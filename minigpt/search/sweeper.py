@@ -17,6 +17,7 @@ from hydra.plugins.sweeper import Sweeper
 
 from minigpt import config
 from minigpt.errors import UserError
+from minigpt.screen import say
 from minigpt.search.grid import Grid
 from minigpt.search.points import Point, refuse_nothing, refuse_single_run_keys, refuse_swept, study_name, unique, valid
 from minigpt.search.progress import counted
@@ -61,7 +62,7 @@ class StudySweeper(Sweeper):
         refuse_single_run_keys(base)
         distinct = unique(points)
         if len(distinct) < len(points):
-            print(f"{len(points) - len(distinct)} of {len(points)} points are the same as others and run once")
+            say(f"{len(points) - len(distinct)} of {len(points)} points are the same as others and run once")
         from minigpt.search.run import sweep  # the engine: optuna and processes only once there is something to run
 
         name = base.study or self._exploration() or study_name(distinct)

@@ -201,7 +201,8 @@ def _make(file: Path, name: str) -> None:
     new = file.with_name(f".{file.name}.new")
     new.unlink(missing_ok=True)
     try:
-        storage = optuna.storages.RDBStorage(f"sqlite:///{new}")
+        connect = {"creator": lambda: sqlite3.connect(new)}  # the path as it is: in an address, ?, #, % and {} act
+        storage = optuna.storages.RDBStorage("sqlite://", engine_kwargs=connect)
         study = optuna.create_study(storage=storage, study_name=name, direction="minimize")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

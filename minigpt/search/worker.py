@@ -16,12 +16,13 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from minigpt import config
 from minigpt.config import TrainConfig
 from minigpt.files import Holder, Lock, is_disk_full
+from minigpt.screen import say
 from minigpt.training.record import FINAL, LOCK, read_run
 
 _GRACE_SECONDS = 30.0
@@ -51,12 +52,12 @@ def train(folder: Path) -> int:
             raise
 
 
-def only_worker_of(folder: Path, say: Callable[[str], None] = print) -> Lock:
+def only_worker_of(folder: Path) -> Lock:
     """The lock of a trial's run, which waits until no other process has it: one whose sweep was killed may be saving.
 
-    say: told whom this waits for, when it takes longer than saving does.
+    Says whom it waits for, when that takes longer than saving does.
     """
-    return Lock(folder / LOCK, lambda holder: say(_whom(folder, holder)), patience=_PATIENCE_SECONDS)
+    return Lock(folder / LOCK, lambda holder: say(_whom(folder, holder), lines=True), patience=_PATIENCE_SECONDS)
 
 
 def _whom(folder: Path, holder: Holder) -> str:
@@ -84,7 +85,7 @@ def serve(life: int) -> None:
     """Fork a worker for every folder that standard input names, a line each, until it ends; say how each has ended.
 
     life: a pipe that workers read the end of when the launcher ends, in place of their standard input.
-    Prints ``<exit code> <folder>``, a negative code for the signal that ended it.
+    Writes ``<exit code> <folder>``, a negative code for the signal that ended it.
     """
     import minigpt.training.fit  # noqa: F401  # torch, before the first is asked for
 
@@ -103,7 +104,9 @@ def serve(life: int) -> None:
             process, status = os.waitpid(-1, os.WNOHANG)
             if process == 0:
                 break
-            print(os.waitstatus_to_exitcode(status), running.pop(process), flush=True)
+            end = f"{os.waitstatus_to_exitcode(status)} {running.pop(process)}\n"
+            with suppress(BrokenPipeError):  # the launcher has been killed; what is left is for the workers to save
+                os.write(1, os.fsencode(end))
 
 
 def _fork(folder: Path, life: int) -> int:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from collections.abc import Sequence
 
 import torch
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from minigpt import registry
-from minigpt.errors import UserError
-from minigpt.plugins import load_plugins
+from minigpt.errors import UserError, did_you_mean
+from minigpt.screen import console, plain_text
 from minigpt.testing.cases import Case, all_cases, model_axes, model_variants
 from minigpt.testing.contract import CONTRACTS, Contract
 
@@ -31,23 +29,13 @@ class Failure:
     sentence: str
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Check what the words name; returns the exit code, 1 when a contract is broken.
+def run(modules: Sequence[str], named: Sequence[str]) -> int:
+    """Check the variants named, ``axis=name``, or else all that the modules register; returns the exit code, 1 when a
+    contract is broken.
 
-    Raises UserError for a module or a variant that is not there.
+    modules: imported already. Raises UserError for a variant that is not there.
     """
-    parser = argparse.ArgumentParser(
-        prog="minigpt check",
-        description="Hold variants to every contract: those a plugin registers, or those named.",
-        epilog="examples:\n  minigpt check my_plugin\n  minigpt check my_plugin norm=mine\n"
-        "  minigpt check norm=rmsnorm",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("words", nargs="+", metavar="MODULE or AXIS=NAME", help="plugins to import; variants to check")
-    words = parser.parse_args(list(arguments)).words
-    modules = [word for word in words if "=" not in word]
-    load_plugins(modules)
-    variants = chosen(modules, [word for word in words if "=" in word])
+    variants = chosen(modules, named)
     torch.set_num_threads(1)  # the models are small
     failures = check(variants)
     show(variants, failures)
@@ -58,6 +46,8 @@ def chosen(modules: Sequence[str], named: Sequence[str]) -> list[Variant]:
     """The variants named, or else all that the modules register."""
     if named:
         return [_variant(word) for word in named]
+    if not modules:
+        raise UserError("check: nothing to check. Name a module (my_plugin) or a variant (norm=rmsnorm)")
     found = [v for v in model_variants() if _is_of(registry.entry(*v).module, modules)]
     if not found:
         raise UserError(
@@ -91,20 +81,23 @@ def broken(contract: Contract, case: Case) -> str:
 
 def show(variants: Sequence[Variant], failures: Sequence[Failure]) -> None:
     """A table of contracts and variants, then every failure with its sentence, the first of each kind."""
-    console = Console(soft_wrap=True)
+    screen = console(soft_wrap=True, highlight=False)
     failed = {(f.variant, f.contract) for f in failures}
     for start in range(0, len(variants), COLUMNS):
         shown = variants[start : start + COLUMNS]
-        table = Table("contract", *("=".join(v) for v in shown))
+        table = Table("contract")
+        for variant in shown:
+            table.add_column(plain_text("=".join(variant)))
         for each in CONTRACTS.values():
             table.add_row(each.name, *(_cell(v, each, (v, each.name) in failed) for v in shown))
-        console.print(table)
+        screen.print(table)
     for variant, name in sorted(failed):
         mine = [f for f in failures if (f.variant, f.contract) == (variant, name)]
         more = f" (and {len(mine) - 1} more cases)" if len(mine) > 1 else ""
-        console.print(f"{escape(mine[0].case)}: [bold]{name}[/bold]: {escape(mine[0].sentence)}{more}")
+        head, tail = plain_text(f"{mine[0].case}: "), plain_text(f": {mine[0].sentence}{more}")
+        screen.print(Text.assemble(head, (name, "bold"), tail))
     if not failed:
-        console.print(f"{len(variants)} variants hold all {len(CONTRACTS)} contracts")
+        screen.print(f"{len(variants)} variants hold all {len(CONTRACTS)} contracts")
 
 
 def _cell(variant: Variant, contract: Contract, failed: bool) -> str:
@@ -116,7 +109,8 @@ def _cell(variant: Variant, contract: Contract, failed: bool) -> str:
 def _variant(word: str) -> Variant:
     axis, _, name = word.partition("=")
     if axis not in model_axes():
-        raise UserError(f"check: {word}: contracts hold for {', '.join(model_axes())}; there are none for '{axis}'")
+        near = did_you_mean(axis, model_axes())
+        raise UserError(f"check: there are no contracts for '{axis}'.{near}\n  choices: {', '.join(model_axes())}")
     return axis, registry.entry(axis, name).name
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
+from minigpt import screen
 from minigpt.blocks import ShareSpec
 from minigpt.model import GPT
 from minigpt.screen import plain_text, visible
@@ -13,7 +14,7 @@ from minigpt.training.record import RunRecord
 
 def describe(model: GPT, console: Console | None = None) -> None:
     """Print a model's size; and, when its layers differ, what each is made of."""
-    console = console or Console(highlight=False, soft_wrap=True)
+    console = console or screen.console(highlight=False, soft_wrap=True)
     spec = model.spec
     frozen = model.parameter_count() - model.trainable_count()
     apart = f" ({frozen:,} of them frozen)" if frozen else ""

@@ -17,9 +17,10 @@ from minigpt.config import TrainConfig
 from minigpt.cost import Work
 from minigpt.data.dataset import Dataset, open_dataset
 from minigpt.device import Precision, choose_device, choose_precision, is_out_of_memory, seed_everything, set_up
-from minigpt.errors import UserError
+from minigpt.errors import UserError, shown
 from minigpt.files import DiskFullError, Lock, is_disk_full
 from minigpt.model import GPT, resolve
+from minigpt.screen import say
 from minigpt.testing.quick import quick_check
 from minigpt.training.budget import Budget
 from minigpt.training.companions import refuse_other_tokenizer
@@ -31,8 +32,8 @@ from minigpt.training.hooks.display import Display
 from minigpt.training.hooks.metrics_file import MetricsFile
 from minigpt.training.hooks.trackers import Tracking
 from minigpt.training.init_from import find_parent
-from minigpt.training.interruption import Interruption
-from minigpt.training.matching import code_of, went_on
+from minigpt.training.interruption import CLOSED, Interruption
+from minigpt.training.matching import code_of, told_of_code, went_on
 from minigpt.training.plan import plan_of
 from minigpt.training.record import RunRecord, provenance, read_run
 from minigpt.training.state import SavedState, UnusableStateError, last_checkpoint, load_state
@@ -79,12 +80,14 @@ def train(run: TrainConfig, folder: RunFolder, overrides: Mapping[str, Any], hoo
     if run.init_from is not None and checkpoint is None:
         origin = find_parent(run.init_from, plan, dataset)
     if former is not None and former.status == "completed" and state is not None and is_finished(run, state):
-        print(
+        say(
             f"{folder.path} is complete, nothing is left to do. A larger budget goes on with it: training.max_steps=..."
         )
         return former
-    if former is not None and state is not None and (told := told_of_change(run, former, state)):
-        print(told)
+    code = code_of(run)
+    if former is not None and state is not None:
+        for told in filter(None, (told_of_change(run, former, state), told_of_code(former.code, code))):
+            say(told)
 
     run = dataclasses.replace(run, name=folder.path.name, resume=None)
     record = new_record(run, folder.path, plan, dataset, precision)
@@ -92,14 +95,14 @@ def train(run: TrainConfig, folder: RunFolder, overrides: Mapping[str, Any], hoo
         record,
         overrides=dict(overrides) if former is None else former.overrides,
         **origin,
-        code=went_on({} if state is None or former is None else former.code, code_of(run)),
+        code=went_on({} if state is None or former is None else former.code, code),
         budgets=budgets_of(run, former, state),
         steps=0 if state is None else state.standing.step,
     )
     folder.write(run, plan.spec, record)
-    describe(plan)
-    seed_everything(run.seed)
     try:
+        describe(plan)
+        seed_everything(run.seed)
         with Interruption() as interruption:
             watching = (MetricsFile(), Tracking(run.logger.name), Display(), *hooks)
             trainer = Trainer(run, plan.spec, dataset, precision, record, checkpoint, state, watching)
@@ -118,7 +121,7 @@ def refuse_many_processes() -> None:
     size = os.environ.get("WORLD_SIZE", "1")
     if size not in ("", "1"):
         raise UserError(
-            f"WORLD_SIZE={size}: a run trains in one process, several would fight over its folder. "
+            f"WORLD_SIZE={shown(size)}: a run trains in one process, several would fight over its folder. "
             f"Start it without torchrun; for many runs at once: -m ... workers=<n>"
         )
 
@@ -187,8 +190,8 @@ def close_failed(record: RunRecord, error: BaseException) -> RunRecord:
     if is_out_of_memory(error):
         way_out = "Take a smaller training.batch_size, or training.activation_checkpointing=true"
         return record.updated(status="out_of_memory", reason=f"{first or 'no memory left'}. {way_out}")
-    if isinstance(error, KeyboardInterrupt):
-        record.updated(status="interrupted", reason="interrupted")
+    if isinstance(error, (KeyboardInterrupt, BrokenPipeError)):
+        record.updated(status="interrupted", reason=CLOSED if isinstance(error, BrokenPipeError) else "interrupted")
     elif is_disk_full(error):
         record.close_without_room("interrupted", f"disk full: {first}")
         if not isinstance(error, UserError):

@@ -7,6 +7,9 @@ import threading
 from types import FrameType
 from typing import Any
 
+CLOSED = "output closed"
+"""What interrupts a run whose reader has gone, beside signals."""
+
 
 class Interruption:
     """Context manager: SIGINT and SIGTERM set ``requested`` instead of ending the process: a run can save first.
@@ -15,7 +18,7 @@ class Interruption:
     """
 
     def __init__(self) -> None:
-        self.requested = ""  # the signal's name
+        self.requested = ""  # the signal's name, or what else asks
         self._former: dict[int, Any] = {}
 
     def __enter__(self) -> Interruption:

@@ -16,6 +16,8 @@ from minigpt.errors import UserError
 from minigpt.registry import Spec
 from minigpt.training.record import RunRecord
 
+_THEN = ", then "
+
 
 def same_trial(record: RunRecord, run: TrainConfig, code: Mapping[str, str] | None = None) -> str:
     """Why ``record`` is not the result that training ``run`` now would give; nothing when it is.
@@ -30,6 +32,8 @@ def same_trial(record: RunRecord, run: TrainConfig, code: Mapping[str, str] | No
 
 def outdated(record: RunRecord, code: Mapping[str, str]) -> str:
     """Why training the same configuration with ``code`` now would give another result; nothing when it would not."""
+    if mixed := sorted(part for part, digest in record.code.items() if _THEN in digest):
+        return f"the code of {', '.join(mixed)} was changed on its way, so no one version of it is what was trained"
     changed = sorted(part for part, digest in record.code.items() if code.get(part, digest) != digest)
     if changed:
         return f"the code of {', '.join(changed)} has changed since"
@@ -61,12 +65,23 @@ def code_of(run: TrainConfig) -> dict[str, str]:
 
 
 def went_on(former: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
-    """The code of a run that goes on: what has changed on the way equals neither the code of then nor that of now."""
-    if not former:
-        return dict(now)
+    """The code of a run that goes on: of what has changed on the way, every version in turn."""
+    versions = {part: former.get(part, digest).split(_THEN) for part, digest in now.items()}
     return {
-        part: digest if former.get(part) == digest else f"{former.get(part)}, {digest}" for part, digest in now.items()
+        part: _THEN.join(versions[part] if versions[part][-1] == digest else [*versions[part], digest])
+        for part, digest in now.items()
     }
+
+
+def told_of_code(former: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """What it means for a run that goes on that its code is another now, in one line; nothing when it is not."""
+    changed = sorted(part for part, digest in now.items() if former.get(part, digest).split(_THEN)[-1] != digest)
+    if not changed:
+        return ""
+    return (
+        f"the code of {', '.join(changed)} has changed since this run was last trained, and it goes on with that of "
+        f"now. This run stands for itself, no sweep takes it as a trial"
+    )
 
 
 def _specs(value: Any) -> Iterator[Spec]:

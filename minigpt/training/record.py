@@ -52,7 +52,8 @@ class RunRecord:
     """What a run was and what came of it. Fields not known yet are None.
 
     format: of this record. stage: what the training was for. code: ``axis=name`` -> hash of the code of the variants
-    it is made of. budgets: the first, and every other one it went on with.
+    it is made of; of code that was edited between two sessions of the run, ``<hash>, then <hash>``. budgets: the first,
+    and every other one it went on with.
 
     val_loss: cross-entropy in nats per token over the fixed validation split, at the end. best_val_loss: the lowest
     seen, at best_step. bits_per_byte: val_loss in bits per byte of the text. overrides: what was said of this run.

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from minigpt.training.record import read_run
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -161,6 +163,42 @@ def test_a_reader_that_has_gone_is_no_traceback(tmp_path):
     done = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.stdout == "Train a GPT whose every part is chosen by name.\n"
     assert done.stderr == ""
+
+
+def test_a_training_whose_reader_has_gone_is_interrupted_and_can_be_gone_on_with(tmp_path):
+    keys = "name=x model.n_layer=1 model.d_model=16 model.n_head=2 training.batch_size=2 data.val_tokens=2000"
+    budget = "training.max_steps=20000 training.eval_interval=5 device=cpu"
+    command = f"{sys.executable} {ROOT / 'train.py'} {keys} {budget} data.folder={ROOT / 'data'} | head -4"
+    done = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    assert "parameters" in done.stdout
+    assert "step      5" in done.stdout
+    assert "Traceback" not in done.stderr
+    record = read_run(tmp_path / "out" / "x")
+    assert (record.status, record.reason) == ("interrupted", f"output closed at step {record.steps}")
+    assert read_run(tmp_path / "out" / "x").steps >= 5
+    assert (tmp_path / "out" / "x" / "checkpoint" / "last").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        ("--help", 0, "minigpt check my_plugin norm=mine"),
+        ("--version", 0, "minigpt "),
+        ("", 2, "check: nothing to check. Name a module (my_plugin) or a variant (norm=rmsnorm)"),
+        ("nrom=dyt", 2, "check: there are no contracts for 'nrom'. Did you mean 'norm'?"),
+        ("norm=dty", 2, "there is no norm named 'dty'. Did you mean 'dyt'?"),
+        ("no_such_module", 2, "plugins: no module 'no_such_module'"),
+        ("--nope", 2, "--nope: there is no such option"),
+        ("norm=rmsnorm", 0, "1 variants hold all"),
+    ],
+)
+def test_check_takes_the_grammar_of_the_other_commands(tmp_path, words, code, message):
+    command = [sys.executable, "-m", "minigpt", "check", *words.split()]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert message in (done.stderr if code else done.stdout)
+    assert "Traceback" not in done.stderr
 
 
 def test_paths_and_names_mean_themselves(tmp_path):

@@ -6,11 +6,13 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
+from minigpt.cli.check import in_keys
 from minigpt.cli.inspect import InspectConfig
 from minigpt.cli.words import in_hydras_words, plugins_named, text_keys
 from minigpt.config import TrainConfig
 from minigpt.errors import UserError
 from minigpt.generation.config import SampleConfig
+from minigpt.search.greedy import SearchConfig
 
 PLAIN = [
     "The ",
@@ -83,6 +85,15 @@ def test_long_options_are_pairs():
         (["softmax=softmax,relumax"], "To try several: -m softmax=softmax,relumax"),
         (["mlp=[a,{b:c}]"], "mlp: expected one name"),
         (["attention={name:causal}"], "attention: expected one name"),
+        (["~data"], "~data: cannot be taken away, it would take its default. Say data=<value>"),
+        (["~attention"], "~attention: cannot be taken away"),
+        (["~mlp.bias=true"], "~mlp.bias: cannot be taken away"),
+        (["~seed"], "~seed: cannot be taken away"),
+        (["~training"], "~training: cannot be taken away"),
+        (["~training.max_steps"], "~training.max_steps: cannot be taken away"),
+        (["hydra.run.dir=x"], "hydra.run.dir: is not heeded here. Of Hydra's settings, hydra.mode and"),
+        (["hydra/launcher=x"], "hydra/launcher: is not heeded here"),
+        (["++hydra.job.chdir=true"], "hydra.job.chdir: is not heeded here"),
         (["--cfg", "jbo"], "--cfg: expected job, hydra or all"),
     ],
 )
@@ -90,3 +101,20 @@ def test_what_is_no_word_is_said(arguments, message):
     with pytest.raises(UserError) as error:
         in_hydras_words(arguments, TrainConfig)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("word", ["hydra.mode=RUN", "hydra.sweeper.params.seed=0", "++hydra.sweeper.params={a: 1}"])
+def test_the_settings_of_hydra_that_are_heeded_are_handed_on(word):
+    assert in_hydras_words([word], TrainConfig) == [word]
+
+
+@pytest.mark.parametrize("word", ["~search.space.softmax", "~search.space.model.n_layer", "~sites.linear", "~nope"])
+def test_what_a_group_holds_by_names_of_ones_own_can_be_taken_away(word):
+    assert in_hydras_words([word], SearchConfig) == [word]
+
+
+def test_the_words_of_check_stand_for_keys():
+    assert in_keys(["my_norms", "norm=mine", "--plugins", "other"]) == [
+        "--plugins", "other", 'plugins=["my_norms"]', 'variants=["norm=mine"]',
+    ]  # fmt: skip
+    assert in_keys(["--help", "plugins=[a]", "~x", ""]) == ["--help", "plugins=[a]", "~x", ""]

@@ -113,16 +113,18 @@ class CommandLine:
             "model.block_size=8 training.max_steps=3 training.batch_size=2 device=cpu"
         ).split()
 
-    def start(self, command: str, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, command: str, *arguments: str, stderr: int = subprocess.STDOUT) -> subprocess.Popen[str]:
         environment = os.environ | {"PYTHONPATH": f"{self.folder}{os.pathsep}{ROOT}", "COLUMNS": "150"}
         flags = [argument for argument in arguments if argument.startswith("-")]
         keys = [argument for argument in arguments if not argument.startswith("-")]
+        said = {argument.partition("=")[0] for argument in keys}
+        tiny = [word for word in self.tiny if word.partition("=")[0] not in said]
         return subprocess.Popen(
-            [sys.executable, str(ROOT / command), *flags, *self.tiny, *keys],
+            [sys.executable, str(ROOT / command), *flags, *tiny, *keys],
             cwd=self.folder,
             env=environment,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=stderr,
             text=True,
         )
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import sqlite3
 from pathlib import Path
 
 import optuna
 import pytest
 
 from minigpt.errors import UserError
+from minigpt.search.decision import Candidate, Decision, Rule
 from minigpt.search.points import Point
+from minigpt.search.report import SearchReport
 from minigpt.search.run import sweep
 from minigpt.search.study import Study
 from minigpt.search.trials import FILE
@@ -48,6 +52,36 @@ def test_a_study_that_was_stopped_goes_on(tmp_path, points):
         run(folder, points, PaperLauncher(dies_at=1))
     assert sorted(r.parent.name[:5] for r in folder.glob("*/run.json")) == ["seed0", "seed1"]
     assert list(run(folder, points)) == [1, 2]
+
+
+@pytest.mark.parametrize("name", ["a?b", "a#b", "a%20b", "a%b", "{SCHEMA_VERSION}", "a b&mode=ro", "ü"])
+def test_a_study_may_have_any_name_that_a_folder_may_have(tmp_path, points, name):
+    for folder in (tmp_path / name, tmp_path / name / "study"):
+        run(folder, points[:1])
+        assert (folder / FILE).is_file()
+        assert list(run(folder, points)) == [1, 2]
+        with sqlite3.connect(folder / FILE) as db:
+            assert db.execute("SELECT study_name FROM studies").fetchall() == [(folder.name,)]
+            assert db.execute("SELECT COUNT(*) FROM trials").fetchone() == (3,)
+
+
+def test_what_a_study_says_of_records_acts_on_nothing(tmp_path, points, capsys):
+    hostile = "\x1b[2J\x9b2J\u202e"
+    folder = tmp_path / "study"
+    first, second, third = run(folder, points).values()
+    first.updated(code={f"norm={hostile}": "0"})
+    (second.folder / "run.json").write_text(json.dumps({"name": hostile, hostile: hostile}))
+    with Study(folder) as study:
+        report = SearchReport(study, Rule(), {})
+        failed = third.updated(status="failed", reason=hostile)
+        report.round_begins(1, {hostile: hostile}, points)
+        report.trial(failed)
+        report.round_ends(Candidate("", {2: failed}), Decision(hostile, hostile, ()))
+        report.winner({hostile: hostile})
+        report.no_baseline(Candidate("", {2: failed}))
+    said = capsys.readouterr().out
+    assert said.count("\\x1b[2J") >= 7
+    assert not set("\x1b\x9b\u202e") & set(said)
 
 
 def test_deleting_a_trial_runs_it_again_and_losing_the_database_runs_nothing(tmp_path, points):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -96,6 +97,28 @@ def test_a_sweep_that_is_interrupted_or_killed_goes_on_where_it_stopped(command_
     assert code == 0, output
     assert {(r.status, r.steps) for r in find_runs(study).records} == {("completed", 6)}
     assert [t.state.name for t in optuna_trials(study)] == ["FAIL"] * 4 + ["COMPLETE"] * 2
+
+
+def test_a_sweep_that_nobody_reads_ends_in_silence_and_goes_on_later(command_line):
+    command = ("train.py", "-m", "seed=0,1", "study=unread")
+    sweep = command_line.start(*command, stderr=subprocess.PIPE)
+    assert any("2 trials, 2 to run" in line for line in sweep.stdout)
+    sweep.stdout.close()
+    assert sweep.stderr.read() == ""  # read to where all that hold it have ended: the workers too
+    assert sweep.wait(timeout=60) == 141
+    code, output = command_line(*command)
+    assert code == 0, output
+    assert {r.status for r in find_runs(command_line.folder / "out" / "unread").records} == {"completed"}
+
+
+def test_workers_of_a_killed_sweep_end_in_silence(command_line):
+    command = ("train.py", "-m", "plugins=[failing_norms]", "norm=slow", "seed=0,1", "study=killed")
+    sweep = command_line.start(*command, stderr=subprocess.PIPE)
+    until(lambda: len(list(command_line.folder.glob("out/killed/*/metrics.jsonl"))) == 1)
+    sweep.kill()
+    sweep.stdout.close()
+    assert sweep.stderr.read() == ""
+    sweep.wait()
 
 
 def test_an_exploration_is_swept_under_its_name_and_the_command_line_wins(command_line):

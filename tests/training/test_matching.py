@@ -10,7 +10,7 @@ import pytest
 from minigpt.config import load_yaml
 from minigpt.errors import UserError
 from minigpt.training.fit import fit
-from minigpt.training.matching import code_of, same_trial
+from minigpt.training.matching import code_of, outdated, same_trial
 from minigpt.training.metrics import read_metrics
 from minigpt.training.record import read_run
 from tests.training.test_resume import stored
@@ -65,8 +65,29 @@ def test_a_variant_that_was_edited_makes_old_results_stale(configure, tmp_path, 
     file.write_text(PLUGIN.format(name="edited", factor="0.5"))
     assert same_trial(record, run) == "the code of norm=edited has changed since"
     assert same_trial(record, run, code=record.code) == ""
-    longer = fit(stored(record.folder, max_steps=21))
-    assert longer.code["norm=edited"] not in (record.code["norm=edited"], code_of(run)["norm=edited"])
+
+
+def test_a_run_whose_code_was_edited_between_two_sessions_says_so_and_is_no_trial_of_either(
+    configure, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    file = tmp_path / "norm_edited_on_the_way.py"
+    file.write_text(PLUGIN.format(name="on_the_way", factor="1.0"))
+    run = configure(plugins=["norm_edited_on_the_way"], norm={"name": "on_the_way"})
+    first = fit(run)
+    before = first.code["norm=on_the_way"]
+    file.write_text(PLUGIN.format(name="on_the_way", factor="0.5"))
+    now = code_of(run)["norm=on_the_way"]
+    capsys.readouterr()
+    second = fit(stored(first.folder, max_steps=21))
+    assert "the code of norm=on_the_way has changed since this run was last trained" in capsys.readouterr().out
+    assert second.code["norm=on_the_way"] == f"{before}, then {now}"
+    third = fit(stored(first.folder, max_steps=22))
+    assert "the code of" not in capsys.readouterr().out
+    assert third.code == second.code
+    for code in (first.code, code_of(run)):
+        assert outdated(read_run(first.folder), code).startswith("the code of norm=on_the_way was changed on its way")
 
 
 def test_a_run_with_another_budget_is_no_trial_of_either(configure, capsys):

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from minigpt.screen import plain_text
+from minigpt import screen
 from minigpt.training.figures import STANDING
 from minigpt.training.hooks.base import Hook
+from minigpt.training.interruption import CLOSED
 
 if TYPE_CHECKING:
     from minigpt.training.trainer import Outcome, Trainer
@@ -19,10 +20,10 @@ if TYPE_CHECKING:
 
 class Display(Hook):
     """A progress bar with loss, figures, tokens per second and time left; where nobody watches, a plain line per
-    validation."""
+    validation. A reader who goes (``| head``) interrupts the run, which saves and can be gone on with."""
 
     def __init__(self, console: Console | None = None):
-        self.console = console or Console(highlight=False, soft_wrap=True)
+        self.console = console or screen.console(highlight=False, soft_wrap=True)
         columns = (
             BarColumn(),
             TextColumn("{task.percentage:5.1f} %  {task.description}  left", markup=False),
@@ -33,7 +34,7 @@ class Display(Hook):
 
     def begin(self, run: Trainer) -> None:
         self.bar.start()
-        self.say(f"{run.config.data.name}, {run.precision.name} on {run.device}, in {run.folder}")
+        self.say(run, f"{run.config.data.name}, {run.precision.name} on {run.device}, in {run.folder}")
 
     def logged(self, run: Trainer, line: Mapping[str, Any]) -> None:
         own = "".join(f"  {name} {value:.3g}" for name, value in line.items() if name not in STANDING)
@@ -44,12 +45,16 @@ class Display(Hook):
         seconds, fraction = line["seconds"], run.fraction
         left = seconds * (1 - fraction) / fraction if fraction else math.nan
         self.say(
+            run,
             f"step {line['step']:>6}  val loss {line['val_loss']:.4f}{'*' if best else ' '} "
-            f"{line['bits_per_byte']:.3f} bits/byte  {seconds:.0f} s, {left:.0f} s left"
+            f"{line['bits_per_byte']:.3f} bits/byte  {seconds:.0f} s, {left:.0f} s left",
         )
 
     def end(self, run: Trainer, outcome: Outcome | None) -> None:
         self.bar.stop()
 
-    def say(self, text: str) -> None:
-        self.console.print(plain_text(text))
+    def say(self, run: Trainer, text: str) -> None:
+        try:
+            self.console.print(screen.plain_text(text))
+        except BrokenPipeError:
+            run.interruption.requested = CLOSED

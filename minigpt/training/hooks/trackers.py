@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from minigpt.config import LoggerConfig, TrainConfig
 from minigpt.files import read_text, write_text
 from minigpt.schema import plain
+from minigpt.screen import say
 from minigpt.training.hooks.base import Hook
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class Tracking(Hook):
         except Exception as error:  # anything a tracker does wrong is its own business
             self.tracker = None
             reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-            print(f"logger={self.name} failed and is left out: {reason}. metrics.jsonl has all", file=sys.stderr)
+            say(f"logger={self.name} failed and is left out: {reason}. metrics.jsonl has all", file=sys.stderr)
 
 
 class TensorBoard:
