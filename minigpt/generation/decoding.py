@@ -55,7 +55,7 @@ def stream(
     if model.training:
         raise ValueError("the model is in training mode, where dropout is random: call model.eval() first")
     sampling = Sampling() if sampling is None else sampling
-    device, limit = model.embedding.weight.device, model.spec.block_size
+    device, limit = model.device, model.spec.block_size
     tokens, lengths = _left_padded(prompts, max_new_tokens, model.spec.vocab_size)
     chooser = torch.device("cpu") if device.type == "mps" else device  # where float64 exists
     random, tokens = draws(seed, len(lengths), max_new_tokens).to(chooser), tokens.to(device)
@@ -81,7 +81,7 @@ def stream(
 def _empty_state(model: GPT, lengths: Tensor) -> DecodingState:
     padding = lengths.max() - lengths
     some = bool(padding.any())
-    return model.new_state(len(lengths), padding=padding.to(model.embedding.weight.device) if some else None)
+    return model.new_state(len(lengths), padding=padding.to(model.device) if some else None)
 
 
 def _left_padded(prompts: Tensor | Sequence[Sequence[int]], room: int, vocab_size: int) -> tuple[Tensor, Tensor]:

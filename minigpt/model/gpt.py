@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -155,6 +156,15 @@ class GPT(nn.Module):
         after.join(own)
         return stream
 
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+        return self._a_number().device
+
+    def _a_number(self) -> Tensor:
+        """One of its real numbers, a parameter if it has any: they are all in one place and of one precision."""
+        return next(t for t in itertools.chain(self.parameters(), self.buffers()) if t.is_floating_point())
+
     def return_also(self, names: Iterable[str]) -> None:
         """Have every Output hold these tensors too; raises UserError for one that no part provides."""
         for name in names:
@@ -169,11 +179,11 @@ class GPT(nn.Module):
         padding: (B,) tokens of padding at each row's left. Raises ValueError for more than block_size tokens: position
         tables end there.
         """
-        weight = next(p for p in self.parameters() if p.is_floating_point())
         capacity = self.spec.block_size if capacity is None else capacity
         if capacity > self.spec.block_size:
             raise ValueError(f"capacity {capacity} is more than block_size {self.spec.block_size}")
-        sizes = (batch, capacity, weight.device, weight.dtype)
+        number = self._a_number()
+        sizes = (batch, capacity, number.device, number.dtype)
         layers = [block.new_state(*sizes) for block in self.blocks]
         return DecodingState(self.embedding.new_state(*sizes), layers, capacity, padding)
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
+from minigpt import registry
+from minigpt.components.embedding.base import Embedding
 from minigpt.errors import UserError
 from minigpt.generation.config import Sampling
 from minigpt.generation.decoding import generate, stream
@@ -54,6 +57,32 @@ def test_a_row_does_not_notice_its_padding_nor_the_rows_below_it(parts, sampling
     if sampling is GREEDY:  # draws belong to a row's place; without them a row stands alone
         for row, prompt in enumerate(PROMPTS):
             assert torch.equal(generate(model, [prompt], 40, GREEDY)[0], together[row])
+
+
+class Factorised(Embedding):
+    """Two small tables in place of one."""
+
+    def __init__(self, config, ctx):
+        super().__init__()
+        self.table = nn.Parameter(torch.empty(ctx.vocab_size, 4))
+        self.up = ctx.linear(4, ctx.d_model, site="up")
+
+    def init_parameters(self, init):
+        init.matrix(self.table, "embedding", fan_in=4)
+
+    def forward(self, tokens, call, state=None):
+        return self.up(self.table[tokens])
+
+    def unembed(self, x):
+        return x @ self.up.weight @ self.table.T
+
+
+def test_an_embedding_that_is_no_table_is_continued_too():
+    with registry.forgotten_afterwards():
+        registry.register("embedding", "factorised")(Factorised)
+        model = GPT.create(make_spec(embedding="factorised")).eval()
+        new = [torch.stack(list(stream(model, [[1, 2], [3]], 4, cached=cached))) for cached in (True, False)]
+    assert torch.equal(*new)
 
 
 def test_greedy_decoding_is_the_argmax_of_plain_forward_calls():
