@@ -50,7 +50,7 @@ def write_report(config: PpaReportConfig) -> tuple[Report, Path]:
         try:
             model = GPT.on_meta(read_spec(runs[0].folder))
         except UserError as error:  # a plugin that is not given, a file of a stranger: the others are reported
-            left_out += [ppa_variants.left(run, str(error)) for run in runs]
+            left_out += [ppa_variants.left(run, name, str(error)) for run in runs]
             continue
         context = context_of(model, config.context)
         variants.append(ppa_rows.priced(name, runs, model.cost, config.hardware, context, config.batch))

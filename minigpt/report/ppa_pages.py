@@ -10,6 +10,7 @@ import io
 import json
 import math
 import sys
+import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -230,13 +231,20 @@ def pareto_svg(report: Report) -> str:
 
 
 def _label_points(axes: Any, rows: tuple[VariantRow, ...]) -> None:
-    """Names beside the points, the ones right of the middle to the left; in a crowd only the front is named."""
+    """Names beside the points, the ones right of the middle to the left; in a crowd only the front is named.
+
+    A long name is broken into lines, then cut: the tables have it whole.
+    """
     middle = (min(r.energy_mj for r in rows) + max(r.energy_mj for r in rows)) / 2
     for row in rows:
         if len(rows) > 12 and not row.pareto:
             continue
         left = row.energy_mj > middle
         axes.annotate(
-            row.variant, (row.energy_mj, row.val_loss), xytext=(-10 if left else 10, 7), textcoords="offset points",
-            ha="right" if left else "left", fontsize=10, parse_math=False,
+            _in_lines(row.variant), (row.energy_mj, row.val_loss), textcoords="offset points", parse_math=False,
+            xytext=(-10 if left else 10, 7), ha="right" if left else "left", fontsize=10,
         )  # fmt: skip
+
+
+def _in_lines(name: str) -> str:
+    return textwrap.fill(name, 30, max_lines=3, placeholder=" ...")

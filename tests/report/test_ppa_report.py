@@ -19,7 +19,9 @@ from minigpt.errors import UserError
 from minigpt.hardware import load
 from minigpt.report import ppa_pages, ppa_rows
 from minigpt.report.ppa import PpaReportConfig, write_report
+from minigpt.report.ppa_variants import grouped
 from minigpt.testing import make_spec
+from minigpt.training.record import find_runs
 from tests.report.fake_runs import make_run
 
 EDGE = load("edge_16nm")
@@ -282,23 +284,60 @@ def test_models_that_only_share_a_name_are_not_averaged(tmp_path):
         make_run(tmp_path / study / "softmax-0", val_loss=loss, spec=make_spec(n_layer=n_layer), softmax="softmax")
     found, _ = write_report(PpaReportConfig(runs=str(tmp_path), hardware=EDGE, out=str(tmp_path / "report")))
     assert {row.variant: (row.val_loss, row.seeds) for row in found.rows} == {
-        "softmax=softmax (deep)": (2.0, 1),
-        "softmax=softmax (shallow)": (4.0, 1),
+        "softmax-0 (deep)": (2.0, 1),
+        "softmax-0 (shallow)": (4.0, 1),
     }
     assert len({row.parameters for row in found.rows}) == 2
+
+
+def test_variants_are_called_by_what_tells_them_apart(tmp_path):
+    common = {"plugins": ["mine"], "training.max_steps": 5}
+    for seed in (0, 1):
+        for norm, more in (("dyt", {"model.d_model": 32}), ("rmsnorm", {})):
+            run = make_run(tmp_path / f"{norm}-{seed}", seed=seed, norm=norm)
+            dataclasses.replace(run, overrides=common | {"norm": norm, "seed": seed} | more).write()
+    run = make_run(tmp_path / "alone", norm="layernorm")
+    dataclasses.replace(run, overrides=common).write()
+    failed = make_run(tmp_path / "failed", status="failed", val_loss=None)
+    dataclasses.replace(failed, overrides=common | {"norm": "dyt", "task": "mtp"}).write()
+    groups, left_out = grouped(find_runs(tmp_path).records)
+    assert {name: len(runs) for name, runs in groups.items()} == {
+        "alone": 1, "norm=dyt, model.d_model=32": 2, "norm=rmsnorm": 2,
+    }  # fmt: skip
+    assert [row.variant for row in left_out] == ["norm=dyt"]
+
+
+def test_a_checkpoint_to_start_from_tells_variants_apart_and_plugins_do_not(tmp_path):
+    for name, said in (("a", {"init_from": "out/x"}), ("b", {"init_from": "out/y", "plugins": ["p"]})):
+        run = make_run(tmp_path / name, spec=make_spec(n_layer=1 + (name == "b")))
+        dataclasses.replace(run, overrides=said).write()
+    assert list(grouped(find_runs(tmp_path).records)[0]) == ["init_from=out/x", "init_from=out/y"]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_a_plot_has_room_for_the_longest_names(tmp_path, count):
+    for i in range(count):
+        run = make_run(tmp_path / str(i), val_loss=2.0 - i / 10, spec=make_spec(n_layer=1 + i))
+        dataclasses.replace(run, name="n" * 200, overrides={f"some.key.{'of many words ' * 20}": f"{i}" * 200}).write()
+    found, _ = write_report(PpaReportConfig(runs=str(tmp_path), hardware=EDGE))
+    assert len({row.variant for row in found.rows}) == count
+    assert "<svg" in ppa_pages.pareto_svg(found)
 
 
 def test_hostile_names_act_on_nothing(tmp_path):
     hostile = "=1+1 <img src=x> [bold]a[/nope] \x1b[31m$x$ |"
     run = make_run(tmp_path / "runs" / "a", softmax="softmax")
     dataclasses.replace(run, overrides={hostile: 1}).write()
+    make_run(tmp_path / "runs" / "c", softmax="consmax")
     bad = make_run(tmp_path / "runs" / "b", val_loss=None, status="failed", reason=hostile)
     found, out = write_report(PpaReportConfig(runs=str(bad.folder.parent), hardware=EDGE))
     ppa_pages.show(found)
     pages = {name: (out / f"report.{name}").read_text() for name in ("html", "md", "csv")}
     assert not [name for name, page in pages.items() if "\x1b" in page]
     assert not [name for name in ("html", "md") if "<img" in pages[name]]
-    assert next(csv.DictReader(pages["csv"].splitlines()))["variant"].startswith("'=1+1")
+    variants = [row["variant"] for row in csv.DictReader(pages["csv"].splitlines())]
+    assert any(variant.startswith("'=1+1") for variant in variants)
 
 
 def test_a_run_whose_model_cannot_be_read_is_left_out_and_the_others_are_reported(tmp_path):
@@ -310,7 +349,7 @@ def test_a_run_whose_model_cannot_be_read_is_left_out_and_the_others_are_reporte
         model.read_text().replace('"rmsnorm"', '"mine"').replace('"plugins": []', '"plugins": ["not_given"]')
     )
     found, _ = write_report(PpaReportConfig(runs=str(tmp_path), hardware=EDGE))
-    assert [row.variant for row in found.rows] == ["as configured (runs)"]
+    assert [row.variant for row in found.rows] == ["good"]
     reasons = {row.run: row.reason for row in found.left_out}
     assert "not JSON" in reasons["torn"]
     assert "plugins=[not_given]" in reasons["plugged"]
