@@ -100,6 +100,7 @@ NonNegativeFloat = Annotated[float, Range(ge=0)]
 Probability = Annotated[float, Range(ge=0, lt=1)]  # of dropping something: 1 would drop everything
 Fraction = Annotated[float, Range(ge=0, le=1)]
 
+_SCALARS = (str, int, float, bool)
 _LARGEST_INT = 2**63 - 1
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
@@ -173,6 +174,8 @@ def keys(schema: type) -> list[str]:
     """The keys of a group; raises UserError when a field that collects several takes one that is another's."""
     collectors = _collectors(schema)
     fields = [field.name for field in dataclasses.fields(schema)]
+    if not collectors:
+        return fields
     known = [key for name in fields for key in (collectors[name].keys() if name in collectors else [name])]
     for key in fields:
         if key not in collectors and known.count(key) > 1:
@@ -208,6 +211,11 @@ def _hints(schema: Any) -> dict[str, Any]:
 
 
 @functools.cache
+def _names(schema: Any) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(schema))
+
+
+@functools.cache
 def _collectors(schema: Any) -> dict[str, Any]:
     """Field -> the mark that says which keys of the group it collects."""
     marks = {name: getattr(hint, "__metadata__", ()) for name, hint in _hints(schema).items()}
@@ -216,17 +224,21 @@ def _collectors(schema: Any) -> dict[str, Any]:
 
 def plain(value: Any) -> Any:
     """Turn typed configuration back into dicts, lists and scalars that YAML and JSON hold. Inverse of :func:`typed`."""
-    if value is None or isinstance(value, (str, int, float)):
+    if value is None or type(value) in _SCALARS or isinstance(value, (str, int, float)):
         return value
     if hasattr(value, "to_plain"):
         return value.to_plain()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         content: dict[str, Any] = {}
-        if _collectors(type(value)):
+        collectors = _collectors(type(value))
+        if collectors:
             keys(type(value))
-        for field in dataclasses.fields(value):
-            each = plain(getattr(value, field.name))
-            content |= each if field.name in _collectors(type(value)) else {field.name: each}
+        for name in _names(type(value)):
+            each = plain(getattr(value, name))
+            if name in collectors:
+                content |= each
+            else:
+                content[name] = each
         return content
     if isinstance(value, Mapping):
         return {str(k): plain(v) for k, v in value.items()}
@@ -248,6 +260,8 @@ def defaults(schema: type) -> dict[str, Any]:
 
 def _value(hint: Any, value: Any, path: str) -> Any:
     """Read one value of any supported annotation."""
+    if hint in _SCALARS:  # most are
+        return _scalar(hint, value, path)
     origin = typing.get_origin(hint)
     if origin is Annotated:
         return _annotated(hint, value, path)
