@@ -14,6 +14,16 @@ from minigpt.errors import UserError, shown
 from minigpt.source import cannot_import
 
 
+_loaded: set[str] = set()
+
+
+def unload(name: str) -> None:
+    """Forget that a plugin was imported, if it was: it is imported anew when it is loaded again."""
+    if name in _loaded:
+        _loaded.remove(name)
+        sys.modules.pop(name, None)
+
+
 def load_plugins(modules: Any) -> None:
     """Import plugins, each once: a module's name, or the path of a file that ends in .py.
 
@@ -51,6 +61,7 @@ def _load(module: str) -> None:
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
     if name not in sys.modules:
+        _loaded.add(name)
         _import_file(name, file) if file else _import_named(name)
     elif file and not _is_of(sys.modules[name], file):
         raise UserError(f"plugins: {module}: a module named '{name}' is loaded already. Give the file another name")

@@ -4,6 +4,7 @@ project; ``--part 1/2`` and ``--part 2/2`` are all tests, for two processes."""
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -48,7 +49,18 @@ def pytest_collection_modifyitems(config, items):
 def pytest_configure(config):
     from minigpt.plugins import load_plugins
 
+    # A shell that starts us in the background has SIGINT ignored, and everything we start would ignore it too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     load_plugins(config.getoption("--plugin"))
+
+
+@pytest.fixture(autouse=True)
+def _plugins_of_one_test():
+    """What a test registers from outside is unknown to the next."""
+    from minigpt import registry
+
+    with registry.forgotten_afterwards():
+        yield
 
 
 @pytest.fixture

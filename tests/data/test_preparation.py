@@ -193,7 +193,7 @@ def test_a_preparation_that_is_killed_leaves_no_dataset_that_looks_whole(tmp_pat
     (tmp_path / "long.txt").write_text(verse * 4000)
     command = [sys.executable, "data/prepare.py", f"source={tmp_path}/long.txt", "name=long", f"folder={tmp_path}/data"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
-    target, deadline = tmp_path / "data" / "long", time.monotonic() + 30
+    target, deadline = tmp_path / "data" / "long", time.monotonic() + 240
     while not list(target.glob(".making-*/train.bin")) and time.monotonic() < deadline:
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)

@@ -85,7 +85,7 @@ def test_a_process_killed_while_it_writes_leaves_the_old_checkpoint(tmp_path, mo
         "extra={'state.pt': lambda file: (file.write_bytes(b'half'), time.sleep(60))})"
     )
     child = subprocess.Popen([sys.executable, "-c", script], cwd=Path(__file__).parents[2])
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 240
     while not (tmp_path / ".last.new" / "state.pt").exists():
         assert time.monotonic() < deadline
         time.sleep(0.02)

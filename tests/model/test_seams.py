@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 
 import pytest
 import torch
@@ -30,7 +29,6 @@ def seams():
     with registry.forgotten_afterwards():
         load_plugins(["tests.seams"])
         yield
-    del sys.modules["tests.seams"]
 
 
 def total_loss(model: GPT) -> torch.Tensor:

@@ -24,7 +24,7 @@ def optuna_trials(study: Path) -> list[optuna.trial.FrozenTrial]:
     return optuna.load_study(study_name=study.name, storage=f"sqlite:///{study / FILE}").trials
 
 
-def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+def until(condition: Callable[[], bool], seconds: float = 240.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
@@ -78,7 +78,7 @@ def test_a_sweep_that_is_interrupted_or_killed_goes_on_where_it_stopped(command_
     sweep = command_line.start(*command)
     until(both_have_a_checkpoint)
     sweep.send_signal(signal.SIGINT)
-    output, _ = sweep.communicate(timeout=30)
+    output, _ = sweep.communicate(timeout=240)
     assert sweep.returncode == 130, output
     assert {r.status for r in find_runs(study).records} == {"interrupted"}
     assert {t.state.name for t in optuna_trials(study)} == {"FAIL"}

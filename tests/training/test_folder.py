@@ -41,7 +41,7 @@ def start(folder: Path, data: Path, *arguments: str) -> subprocess.Popen:
     )
 
 
-def until(happened, seconds: float = 60) -> None:
+def until(happened, seconds: float = 240) -> None:
     deadline = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < deadline
