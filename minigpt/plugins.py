@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from minigpt import registry
 from minigpt.errors import UserError, shown
 from minigpt.source import cannot_import
-
 
 _loaded: set[str] = set()
 
 
-def unload(name: str) -> None:
-    """Forget that a plugin was imported, if it was: it is imported anew when it is loaded again."""
-    if name in _loaded:
+@contextlib.contextmanager
+def unloaded_afterwards() -> Iterator[None]:
+    """Context whose plugins are known, and no longer: loaded again, they register again."""
+    before = set(_loaded)
+    with registry.forgotten_afterwards():
+        yield
+    for name in _loaded - before:
         _loaded.remove(name)
         sys.modules.pop(name, None)
 

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from minigpt import plugins, schema, source
+from minigpt import schema, source
 from minigpt.errors import UserError, shown, unknown
 from minigpt.schema import UnknownKeyError
 
@@ -249,10 +249,8 @@ def forgotten_afterwards() -> Iterator[None]:
     try:
         yield
     finally:
-        for key, known in _plugin_entries.items():  # what the package registers is imported once and stays
+        for key in _plugin_entries:  # what the package registers is imported once and stays
             del _classes[key], _imported[key]
-            if key not in before[-1]:
-                plugins.unload(known.module)  # so that it registers when it is loaded again
         _plugin_axes.clear()
         _plugin_entries.clear()
         for table, content in zip(tables, before, strict=True):

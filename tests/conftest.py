@@ -57,9 +57,9 @@ def pytest_configure(config):
 @pytest.fixture(autouse=True)
 def _plugins_of_one_test():
     """What a test registers from outside is unknown to the next."""
-    from minigpt import registry
+    from minigpt.plugins import unloaded_afterwards
 
-    with registry.forgotten_afterwards():
+    with unloaded_afterwards():
         yield
 
 

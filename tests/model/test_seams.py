@@ -14,7 +14,7 @@ from minigpt.cost import Work
 from minigpt.errors import UserError
 from minigpt.model import GPT, ModelSpec
 from minigpt.model.checkpoint import load_checkpoint, start_from
-from minigpt.plugins import load_plugins
+from minigpt.plugins import load_plugins, unloaded_afterwards
 from minigpt.schema import plain
 from minigpt.testing import make_spec
 from minigpt.transforms.base import Transform
@@ -26,7 +26,7 @@ TOKENS = torch.arange(48).view(3, 16) % 50
 @pytest.fixture(scope="module", autouse=True)
 def seams():
     """The plugin's names, for this file alone."""
-    with registry.forgotten_afterwards():
+    with unloaded_afterwards():
         load_plugins(["tests.seams"])
         yield
 
