@@ -55,7 +55,8 @@ def cannot_import(place: str, error: Exception) -> UserError:
     if isinstance(error, UserError):
         return UserError(f"{place}: {error}")
     if isinstance(error, SyntaxError):
-        return UserError(f"{place}: {error.filename}:{error.lineno}: not Python: {shown(error.msg)}")
+        asked = "" if place == error.filename else f"{place}: "
+        return UserError(f"{asked}{error.filename}:{error.lineno}: not Python: {shown(error.msg)}")
     frames = traceback.extract_tb(error.__traceback__)
     at = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
     return UserError(f"{place}: cannot be imported: {type(error).__name__}: {shown(error)}{at}")

@@ -168,7 +168,7 @@ def test_source_that_is_not_enough_is_known_as_such(tmp_path):
 
 def test_a_file_that_is_not_python_is_named_with_its_line(tmp_path):
     (tmp_path / "broken.py").write_text("x = 1\nclass (:\n")
-    with pytest.raises(UserError, match=r"broken\.py:2: not Python"):
+    with pytest.raises(UserError, match=r"^\S*broken\.py:2: not Python"):
         list(source.registered(tmp_path / "broken.py"))
 
 
@@ -322,7 +322,7 @@ def test_an_axis_is_a_folder_whose_base_declares_it(package):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("class (:\n", r"mine\.py: .*mine\.py:1: not Python"),
+        ("class (:\n", r"mine\.py:1: not Python"),
         ("@register('mlp', 'x')\nclass X:\n    pass\n", r"registers mlp=x, but lies in the folder of axis 'norm'"),
         ("@register('norm', 'dyt')\nclass X:\n    pass\n", r"norm=dyt: .* cannot take this name"),
         ("@register('norm', NAME)\nclass X:\n    pass\n", r"mine\.py: cannot be imported: ModuleNotFoundError"),

@@ -35,6 +35,7 @@ _REPLACED = ("search.space",)
 
 _HYDRAS = re.compile(r"\+{0,2}hydra([./@]|$)")
 _HEEDED = ("hydra.mode", "hydra.sweeper.params")
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
 _CALL = re.compile(r"(choice|range|interval|glob|shuffle|sort|tag|int|float|str|bool|json_str)\(")
 
 
@@ -97,6 +98,9 @@ def members(hint: Any) -> Iterator[Any]:
 
 def _read(arguments: list[str], root: type) -> tuple[list[str], list[tuple[str, str]]]:
     """(flags, keys with their values) of a command line."""
+    for argument in arguments:
+        if _NO_TEXT.search(argument):
+            raise UserError(f"{shown(argument, 60)}: a NUL, or bytes that are no UTF-8, are in no key and in no value")
     flags: list[str] = []
     pairs: list[tuple[str, str]] = []
     waiting = iter(arguments)
@@ -104,8 +108,6 @@ def _read(arguments: list[str], root: type) -> tuple[list[str], list[tuple[str, 
         head, equals, value = argument.partition("=")
         if not argument:
             raise UserError("an empty argument. Expected key=value; is a shell variable unset?")
-        if "\0" in argument:
-            raise UserError(f"{shown(head, 60)}: a NUL is in no key and in no value")
         if re.search(r"\d{1000}", argument):
             raise UserError(f"{shown(head, 40)}: no number has a thousand digits")
         if head in _BARE:

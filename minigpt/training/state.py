@@ -104,7 +104,8 @@ def load_state(checkpoint: Path, dataset_hash: str) -> SavedState:
 def _standing(content: Mapping[str, Any]) -> Standing:
     """Where a run stands, of the types it should have; the window's values are whatever a task measures."""
     standing = typed(Standing, {**content, "window": {}}, "standing")
-    if standing.step < 0 or standing.tokens < 0:
-        raise ValueError(f"standing.step: {standing.step} steps, {standing.tokens} tokens")
+    times = (standing.seconds, standing.training_seconds, standing.window_seconds)
+    if min(standing.step, standing.tokens, *times) < 0 or not all(map(math.isfinite, times)):
+        raise ValueError(f"standing.step: {standing.step} steps, {standing.tokens} tokens, {standing.seconds} seconds")
     window = {str(name): (int(times), total) for name, (times, total) in content["window"].items()}
     return dataclasses.replace(standing, window=window)

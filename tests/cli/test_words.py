@@ -76,6 +76,8 @@ def test_long_options_are_pairs():
     [
         ([""], "an empty argument"),
         (["name=a\0b"], "NUL"),
+        (["explorations=\udcff"], "no UTF-8"),
+        (["--config-dir", "\ud800"], "no UTF-8"),
         (["--nmae", "x"], "--nmae: there is no such option. Did you mean '--name'?"),
         (["--name"], "--name: expected a value"),
         (["nmae"], "'nmae': expected key=value. Did you mean 'name'?"),

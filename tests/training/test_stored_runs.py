@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -184,6 +185,10 @@ def set_in(value, path, to):
         (("optimizer", 0, "state"), 3),
         (("optimizer", 0, "state", 0, "exp_avg"), torch.zeros(3, 3)),
         (("optimizer", 0, "param_groups"), []),
+        (("optimizer", 0, "param_groups", 0, "betas"), 3),
+        (("optimizer", 0, "param_groups", 0, "eps"), "small"),
+        (("standing", "seconds"), math.nan),
+        (("standing", "window_seconds"), -1.0),
         (("random", "python"), 3),
         (("random", "torch"), torch.zeros(3)),
         (("random",), {}),

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from minigpt.components.initialiser import Role
+from minigpt.errors import shown
 from minigpt.registry import declare
 
 declare("optimizer", default="adamw", scope="run")
@@ -81,6 +82,10 @@ class Optimizer:
             here, there = part.param_groups, stored["param_groups"]
             if [len(group["params"]) for group in here] != [len(group["params"]) for group in there]:
                 return "its optimizer has other groups of parameters"
+            for ours, theirs in zip(here, there, strict=True):
+                for name in (ours.keys() & theirs.keys()) - {"params"}:
+                    if ours[name] is not None and _kind(theirs[name]) != _kind(ours[name]):
+                        return f"{name} of the optimizer is {shown(theirs[name], 40)}, here {shown(ours[name], 40)}"
             parameters = [parameter for group in here for parameter in group["params"]]
             for number, values in stored["state"].items():
                 shape = tuple(parameters[number].shape)
@@ -92,6 +97,13 @@ class Optimizer:
     def load_state_dict(self, state: list[dict[str, Any]]) -> None:
         for part, stored in zip(self.parts, state, strict=True):
             part.load_state_dict(stored)
+
+
+def _kind(value: Any) -> Any:
+    """What sort of option of a group a value can be; numbers are of one."""
+    if isinstance(value, (list, tuple)):
+        return [_kind(each) for each in value]
+    return float if type(value) is int else type(value)
 
 
 def decay_groups(
