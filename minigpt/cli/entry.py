@@ -73,6 +73,9 @@ class reported_errors:
             place = f"{error.filename}: " if error.filename else ""
             print(visible(f"{place}{error.strerror or error}"), file=sys.stderr)
             sys.exit(2)
+        if isinstance(error, MemoryError):
+            print("out of memory: this machine cannot hold what was asked for, or other programs do", file=sys.stderr)
+            sys.exit(2)
         if isinstance(error, KeyboardInterrupt):
             print("interrupted", file=sys.stderr)
             sys.exit(130)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from minigpt.cli.entry import reported_errors
 from minigpt.training.record import read_run
 
 ROOT = Path(__file__).parents[2]
@@ -221,3 +222,9 @@ def test_terminal_escapes_of_a_command_line_do_not_reach_the_screen(tmp_path):
     done = run(tmp_path, "train.py", "name=\x1b[31mred")
     assert done.returncode == 2
     assert "\x1b" not in done.stderr
+
+
+def test_no_memory_left_is_one_line(capsys):
+    with pytest.raises(SystemExit) as end, reported_errors():
+        bytearray(1 << 62)
+    assert (end.value.code, capsys.readouterr().err.splitlines()[0][:13]) == (2, "out of memory")
