@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -33,10 +33,13 @@ def build_blocks(spec: ModelSpec, provided: frozenset[str]) -> tuple[list[Any], 
         owner = whole[layer]
         if owner != layer:
             _refuse_different_blocks(spec, owner, layer)
+            _refuse_another_role(spec, layer, provided, {"layout": contexts[owner]}, "block")
             blocks.append(blocks[owner])
             contexts.append(contexts[owner])
             continue
         reuse = {axis: contexts[owners[layer]] for axis, owners in parts.items() if owners[layer] != layer}
+        for axis in reuse:
+            _refuse_another_role(spec, layer, provided, reuse, axis)
         context = dataclasses.replace(spec.context(layer), before=provided, reuse=reuse)
         block = context.build("layout")
         blocks.append(block)
@@ -44,6 +47,37 @@ def build_blocks(spec: ModelSpec, provided: frozenset[str]) -> tuple[list[Any], 
         for part in (*block.children(), block):  # which run in the order they were built in
             provided = handed_on(part, provided, f"layer {layer}")
     return blocks, contexts
+
+
+def _refuse_another_role(
+    spec: ModelSpec, layer: int, provided: frozenset[str], owners: Mapping[str, BuildContext], shared: str
+) -> None:
+    """Raise UserError when a part that goes by what is provided before it would be another one at this layer.
+
+    A first layer that hands on a tensor, taken over by a later one that should read it, would do nothing.
+    """
+    axis = "layout" if shared == "block" else shared
+    there = [part for part, _ in owners[axis].built.get(axis, ())]
+    if not any(_narrowed(part) for part in there):
+        return
+    alone = dataclasses.replace(spec.context(layer), before=provided)
+    alone.build("layout")
+    here = [part for part, _ in alone.built.get(axis, ())]
+    for mine, theirs in zip(_all_parts(here), _all_parts(there), strict=False):
+        if (mine.provides, mine.needs) != (theirs.provides, theirs.needs):
+            raise UserError(
+                f"share.{shared}: {theirs.axis}={theirs.name} of layer {owners[axis].layer_index} does something else "
+                f"than that of layer {layer}, because of what is provided before it. Share no {shared} between the two"
+            )
+
+
+def _narrowed(module: nn.Module) -> bool:
+    """Whether some part in it declares less than its class: it went by what was provided where it was built."""
+    return any((p.provides, p.needs) != (type(p).provides, type(p).needs) for p in _all_parts([module]))
+
+
+def _all_parts(modules: Iterable[nn.Module]) -> list[Part]:
+    return [part for module in modules for part in module.modules() if isinstance(part, Part)]
 
 
 def handed_on(module: nn.Module, provided: frozenset[str], where: str) -> frozenset[str]:

@@ -204,6 +204,15 @@ def test_layers_that_share_a_part_must_describe_it_alike():
         GPT.on_meta(dataclasses.replace(spec, blocks=(spec.blocks[0], other)))
 
 
+@pytest.mark.parametrize("name", ["value_residual", "shared_kv"])
+@pytest.mark.parametrize("share", [{"block": "cycle"}, {"attention": "run", "distinct": 2}, {"block": "mirror"}])
+def test_a_part_that_would_play_another_role_in_a_later_layer_is_not_shared_with_it(name, share):
+    (part,) = set(share) & {"block", "attention"}
+    with pytest.raises(UserError, match=rf"share\.{part}: attention={name} of layer 0 does something else"):
+        GPT.on_meta(make_spec(n_layer=4, attention=name, share=share))
+    GPT.on_meta(make_spec(n_layer=4, attention=name, share={"mlp": "cycle"}))
+
+
 def test_a_shared_model_survives_its_checkpoint(tmp_path):
     model = GPT.create(make_spec(n_layer=4, share={"block": "mirror"})).eval()
     loaded = load_checkpoint(save(tmp_path / "it", model)).model
