@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minigpt import registry
+from minigpt.errors import UserError
 from minigpt.search.points import as_text
 from minigpt.training.metrics import read_metrics
 from minigpt.training.record import RunRecord
@@ -169,18 +170,23 @@ class TrialStore:
 
 
 def _readable(file: Path) -> bool:
-    """Whether a database is whole and has a study; one that is not there is nothing to complain of."""
+    """Whether a database is whole and has a study; one that is not there is nothing to complain of.
+
+    Raises UserError when another program holds it: that one is whole as far as anybody can tell.
+    """
     if not file.exists():
         return True
-    with suppress(sqlite3.DatabaseError):
-        db = sqlite3.connect(file, timeout=_WAIT_SECONDS)
-        try:
-            whole = db.execute("PRAGMA quick_check(1)").fetchone() == ("ok",)
-            (studies,) = db.execute("SELECT COUNT(*) FROM studies").fetchone()
-            return whole and studies > 0
-        finally:
-            db.close()
-    return False
+    db = sqlite3.connect(file, timeout=_WAIT_SECONDS)
+    try:
+        whole = db.execute("PRAGMA quick_check(1)").fetchone() == ("ok",)
+        (studies,) = db.execute("SELECT COUNT(*) FROM studies").fetchone()
+        return whole and studies > 0
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise UserError(f"{file}: another program is writing to it. End that, then the same again") from None
+        return False
+    finally:
+        db.close()
 
 
 def _set_aside(file: Path) -> Path:

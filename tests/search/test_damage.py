@@ -45,6 +45,20 @@ def test_a_record_that_cannot_be_read_is_set_aside_and_its_point_trained_again(t
     assert "damaged" not in capsys.readouterr().out
 
 
+def test_a_database_that_another_program_holds_is_not_taken_for_a_torn_one(tmp_path, points, monkeypatch):
+    folder = tmp_path / "study"
+    run(folder, points)
+    monkeypatch.setattr("minigpt.search.trials._WAIT_SECONDS", 0.1)
+    other = sqlite3.connect(folder / FILE)
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(UserError, match=r"study\.db: another program is writing to it"):
+        run(folder, points)
+    other.rollback()
+    other.close()
+    assert list(run(folder, points)) == []
+    assert not list(folder.glob("*.broken-*"))
+
+
 @pytest.mark.parametrize("tear", [b"no database at all", b"", None])
 def test_a_torn_database_is_set_aside_and_made_anew_from_the_records(tmp_path, points, capsys, tear):
     folder = tmp_path / "study"
