@@ -77,7 +77,7 @@ def test_check_passes_variants_that_lean_on_what_layers_share():
     [
         (["no_such_plugin"], "no module 'no_such_plugin'"),
         (["norm=rmsnrom"], "Did you mean 'rmsnorm'"),
-        (["optimizer=adamw"], "there are none for 'optimizer'"),
+        (["optimizer=adamw"], "there are no contracts for 'optimizer'"),
     ],
 )
 def test_check_says_what_it_cannot_find(words, sentence):
