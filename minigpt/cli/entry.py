@@ -18,7 +18,7 @@ from minigpt.cli import choices, words
 from minigpt.cli.page import help_page
 from minigpt.errors import UserError, shown, unknown
 from minigpt.plugins import load_plugins
-from minigpt.screen import visible
+from minigpt.screen import say, visible
 from minigpt.shipped import CONF
 from minigpt.training.resume import resumed
 
@@ -74,10 +74,10 @@ class reported_errors:
             print(visible(f"{place}{error.strerror or error}"), file=sys.stderr)
             sys.exit(2)
         if isinstance(error, MemoryError):
-            print("out of memory: this machine cannot hold what was asked for, or other programs do", file=sys.stderr)
+            say("out of memory: this machine cannot hold what was asked for, or other programs do", file=sys.stderr)
             sys.exit(2)
         if isinstance(error, KeyboardInterrupt):
-            print("interrupted", file=sys.stderr)
+            say("interrupted", file=sys.stderr)
             sys.exit(130)
 
 
