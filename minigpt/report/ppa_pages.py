@@ -231,18 +231,23 @@ def pareto_svg(report: Report) -> str:
 
 
 def _label_points(axes: Any, rows: tuple[VariantRow, ...]) -> None:
-    """Names beside the points, the ones right of the middle to the left; in a crowd only the front is named.
+    """Names beside the points, the ones right of the middle to the left, below a point that has another close above it;
+    in a crowd only the front is named.
 
     A long name is broken into lines, then cut: the tables have it whole.
     """
     middle = (min(r.energy_mj for r in rows) + max(r.energy_mj for r in rows)) / 2
+    losses = [row.val_loss for row in rows if row.val_loss is not None]
+    close = 0.1 * (max(losses) - min(losses))
     for row in rows:
         if len(rows) > 12 and not row.pareto:
             continue
         left = row.energy_mj > middle
+        below = any(0 < loss - row.val_loss < close for loss in losses)
         axes.annotate(
             _in_lines(row.variant), (row.energy_mj, row.val_loss), textcoords="offset points", parse_math=False,
-            xytext=(-10 if left else 10, 7), ha="right" if left else "left", fontsize=10,
+            xytext=(-10 if left else 10, -7 if below else 7), fontsize=10,
+            ha="right" if left else "left", va="top" if below else "bottom",
         )  # fmt: skip
 
 
