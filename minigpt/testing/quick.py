@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import torch
 
 from minigpt import registry, schema
+from minigpt.device import is_out_of_memory
 from minigpt.errors import UserError
 from minigpt.model import GPT, ModelSpec
 from minigpt.registry import Spec
@@ -30,8 +31,10 @@ def quick_check(spec: ModelSpec) -> None:
     try:
         with torch.random.fork_rng(devices=[]):
             fault = _fault(moved(create(_small(spec))).double())
-    except Exception:  # training meets the same error, and records it with the run
-        return
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        return  # training meets it too, and records the run as out of memory
     if fault:
         words = " ".join([*dict.fromkeys(outside.values()), *outside])
         raise UserError(f"{', '.join(outside)}: {fault}. Find it with: minigpt check {words}")
