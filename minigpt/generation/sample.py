@@ -10,13 +10,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from minigpt.data import tokenizers
 from minigpt.data.tokenizers import Tokenizer
 from minigpt.device import choose_device
 from minigpt.errors import UserError
+from minigpt.exchange.trained import TrainedModel, load_trained
 from minigpt.generation.config import SampleConfig
 from minigpt.generation.decoding import generate, stream
-from minigpt.model.checkpoint import Checkpoint, load_checkpoint
 from minigpt.screen import say
 
 FILE = "FILE:"
@@ -29,26 +28,22 @@ def sample(config: SampleConfig) -> None:
     Raises UserError for a checkpoint that is missing or torn, and for a prompt its vocabulary cannot express.
     """
     device = choose_device(config.device)
-    checkpoint = load_checkpoint(config.checkpoint or "", device, plugins=config.plugins)
-    tokenizer = _tokenizer(checkpoint)
+    trained = load_trained(config.checkpoint or "", device, plugins=config.plugins)
+    model, tokenizer = trained.model, trained.tokenizer
     prompt = _prompt(config.start)
     tokens = _encode(prompt, tokenizer)
     began = time.perf_counter()
     if config.stream and config.num_samples == 1:
-        arriving = stream(
-            checkpoint.model, tokens, config.max_new_tokens, config, config.seed, vocab_size=tokenizer.vocab_size
-        )
+        arriving = stream(model, tokens, config.max_new_tokens, config, config.seed, vocab_size=tokenizer.vocab_size)
         print(prompt, end="", flush=True)
         for text in _texts((int(new) for new in arriving), tokenizer):
             print(text, end="", flush=True)
         print()
     else:
         rows = tokens.expand(config.num_samples, -1)
-        new = generate(
-            checkpoint.model, rows, config.max_new_tokens, config, config.seed, vocab_size=tokenizer.vocab_size
-        )
+        new = generate(model, rows, config.max_new_tokens, config, config.seed, vocab_size=tokenizer.vocab_size)
         print("\n---------------\n".join(prompt + tokenizer.decode(row.cpu().numpy()) for row in new))
-    _report(config, checkpoint, time.perf_counter() - began, device)
+    _report(config, trained, time.perf_counter() - began, device)
 
 
 def _texts(tokens: Iterator[int], tokenizer: Tokenizer) -> Iterator[str]:
@@ -86,20 +81,10 @@ def _encode(prompt: str, tokenizer: Tokenizer) -> Tensor:
     return torch.tensor([[tokenizer.eot_token]])
 
 
-def _tokenizer(checkpoint: Checkpoint) -> Tokenizer:
-    path = str(checkpoint.folder / "tokenizer.json")
-    tokenizer = tokenizers.from_json(checkpoint.tokenizer, path)
-    if tokenizer.vocab_size > checkpoint.spec.vocab_size:
-        raise UserError(
-            f"{path}: {tokenizer.vocab_size} tokens, but the model has {checkpoint.spec.vocab_size}: not its tokenizer"
-        )
-    return tokenizer
-
-
-def _report(config: SampleConfig, checkpoint: Checkpoint, seconds: float, device: torch.device) -> None:
+def _report(config: SampleConfig, trained: TrainedModel, seconds: float, device: torch.device) -> None:
     count = config.num_samples * config.max_new_tokens
-    meta = checkpoint.meta
+    meta = trained.meta
     known = [(key, meta[key]) for key in ("step", "val_loss") if key in meta]
-    trained = ", ".join(f"{key} {value:.4f}" if isinstance(value, float) else f"{key} {value}" for key, value in known)
+    reached = ", ".join(f"{key} {value:.4f}" if isinstance(value, float) else f"{key} {value}" for key, value in known)
     speed = f"{count} tokens in {seconds:.2f} s: {count / seconds:.0f} tokens/s on {device}"
-    say(f"{speed}; {checkpoint.folder} ({trained})", file=sys.stderr)
+    say(f"{speed}; {trained.folder} ({reached})", file=sys.stderr)

@@ -59,7 +59,8 @@ class RunRecord:
     seen, at best_step. bits_per_byte: val_loss in bits per byte of the text. overrides: what was said of this run.
     flops_per_token: of one decode step's matrix products at context block_size. state_bytes_per_token: cache bytes at
     that context, divided by it, in the training's working format. figures: what task and model measured, by name, at
-    the last log line. parent: the checkpoint it started from, parent_hash of that one's content.
+    the last log line. scores: ``<task>.<metric>`` -> what its last checkpoint that was evaluated reached, as
+    lm-evaluation-harness names them. parent: the checkpoint it started from, parent_hash of that one's content.
     """
 
     format: PositiveInt = FORMAT
@@ -76,6 +77,7 @@ class RunRecord:
     bits_per_byte: float | None = None
     train_loss: float | None = None
     figures: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    scores: Mapping[str, float] = dataclasses.field(default_factory=dict)
     steps: int = 0
     tokens_seen: int = 0
     wall_seconds: float = 0.0
