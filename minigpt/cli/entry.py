@@ -147,11 +147,17 @@ def chosen(cfg: Any, overrides: list[str]) -> Any:
 def given() -> dict[str, Any]:
     """What the command line said of the run itself, by key: what a record remembers to tell runs apart."""
     from hydra.core.hydra_config import HydraConfig
+
+    return said(list(HydraConfig.get().overrides.task))
+
+
+def said(overrides: list[str]) -> dict[str, Any]:
+    """The same of words that Hydra composes."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    parsed = OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task))
-    said = {override.key_or_group: override.value() for override in parsed if not override.is_delete()}
-    return {key: value for key, value in said.items() if key.split(".")[0] not in config.NOT_IDENTITY}
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    values = {override.key_or_group: override.value() for override in parsed if not override.is_delete()}
+    return {key: value for key, value in values.items() if key.split(".")[0] not in config.NOT_IDENTITY}
 
 
 def explain(error: Exception) -> UserError:

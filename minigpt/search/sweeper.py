@@ -51,8 +51,9 @@ class StudySweeper(Sweeper):
         """Called by Hydra before :meth:`sweep`."""
         self.hydra_context, self.config = hydra_context, config
 
-    def sweep(self, arguments: list[str]) -> None:
-        """Run what the grid of ``arguments`` and params lacks. Ends the process with code 1 when no trial completed."""
+    def sweep(self, arguments: list[str]) -> Path:
+        """Run what the grid of ``arguments`` and params lacks; returns the study's folder. Ends the process with code 1
+        when no trial completed."""
         if self.config.hydra.job.config_name != "train":
             raise UserError(f"-m: only training can be swept, not {self.config.hydra.job.config_name}")
         skipped: list[UserError] | None = [] if self.config.skip_invalid is True else None
@@ -66,8 +67,10 @@ class StudySweeper(Sweeper):
         from minigpt.search.run import sweep  # the engine: optuna and processes only once there is something to run
 
         name = base.study or self._exploration() or study_name(distinct)
-        if not sweep(Path(base.out) / name, distinct, base.workers, skipped):
+        folder = Path(base.out) / name
+        if not sweep(folder, distinct, base.workers, skipped):
             sys.exit(1)
+        return folder
 
     def points(self, arguments: Sequence[str]) -> Iterator[Point | UserError]:
         """Every point of the grid, composed and typed, in the order of its keys; or in its place, why it is none."""
@@ -104,17 +107,18 @@ class StudySweeper(Sweeper):
 def _in_hydras_words(value: Any) -> str:
     """A YAML value as Hydra's override grammar spells it. A list holds the values to sweep; text is taken as it is."""
     if isinstance(value, list):
-        return ",".join(_element(each) for each in value)
-    return value if isinstance(value, str) else _element(value)
+        return ",".join(element(each) for each in value)
+    return value if isinstance(value, str) else element(value)
 
 
-def _element(value: Any) -> str:
+def element(value: Any) -> str:
+    """One value of YAML or Python in Hydra's grammar."""
     if isinstance(value, str) and not _PLAIN_WORD.fullmatch(value):
         return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
     if isinstance(value, list):
-        return "[" + ",".join(map(_element, value)) + "]"
+        return "[" + ",".join(map(element, value)) + "]"
     if isinstance(value, dict):
-        return "{" + ",".join(f"{key}:{_element(each)}" for key, each in value.items()) + "}"
+        return "{" + ",".join(f"{key}:{element(each)}" for key, each in value.items()) + "}"
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return str(value)
