@@ -26,12 +26,10 @@ demo: install
 	$(BIN)/python hyperparam_search.py search=demo
 	$(BIN)/python analysis/ppa_report.py runs=out/demo out=out/demo hardware=edge_16nm
 
-# Two processes, each with a part of the tests; what is drawn at random is drawn anew each day.
+# Two processes share the tests; what is drawn at random is drawn anew each day.
 test: export PAIRINGS_SEED ?= $(shell date +%Y%j)
 test: install lint
-	@$(BIN)/python -m pytest --part 2/2 > $(VENV)/part2.txt 2>&1 & other=$$!; \
-	$(BIN)/python -m pytest --part 1/2; first=$$?; \
-	wait $$other; second=$$?; cat $(VENV)/part2.txt; exit $$((first + second))
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lint: install
 	$(BIN)/ruff check .

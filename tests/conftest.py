@@ -1,5 +1,5 @@
 """Options of the test run: ``--plugin my_module`` lets the contract tests run over variants registered outside the
-project; ``--part 1/2`` and ``--part 2/2`` are all tests, for two processes."""
+project; ``-n 2 --dist loadgroup`` spreads the tests over two processes."""
 
 from __future__ import annotations
 
@@ -24,26 +24,18 @@ def pytest_addoption(parser):
     parser.addoption(
         "--plugin", action="append", default=[], help="a module that registers components; may be repeated"
     )
-    parser.addoption("--part", default="1/1", help="run the first, second ... of so many parts: 1/2")
 
 
 def pytest_report_header(config):
-    return (
-        f"pairings drawn with PAIRINGS_SEED={os.environ.get('PAIRINGS_SEED', '0')}, part {config.getoption('--part')}"
-    )
+    return f"pairings drawn with PAIRINGS_SEED={os.environ.get('PAIRINGS_SEED', '0')}"
 
 
-def pytest_collection_modifyitems(config, items):
-    """Keep one part of the tests: whole files are dealt out in turns, and the contracts' case by case."""
-    part, parts = map(int, config.getoption("--part").split("/"))
-
-    def key(item):
-        return str(item.callspec.params["case"]) if item.path.name == "test_component_contracts.py" else item.path.name
-
-    turn = {each: i % parts for i, each in enumerate(dict.fromkeys(map(key, items)))}
-    kept = [item for item in items if turn[key(item)] == part - 1]
-    config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
-    items[:] = kept
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """What stays together in one process: a file, whose fixtures are built once; of the contracts, a case."""
+    for item in items:
+        cases = item.path.name == "test_component_contracts.py"
+        item.add_marker(pytest.mark.xdist_group(str(item.callspec.params["case"]) if cases else item.path.name))
 
 
 def pytest_configure(config):
