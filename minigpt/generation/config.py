@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from minigpt.errors import UserError
-from minigpt.schema import NonNegativeFloat, NonNegativeInt, PositiveInt, Range, options
+from minigpt.schema import Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Range, options
 
 
 @options
@@ -13,12 +13,24 @@ class Sampling:
     """How the next token is chosen from the logits.
 
     temperature: divides the logits; 0 takes the likeliest token. top_k: only the k likeliest. top_p: only the likeliest
-    that together reach this probability (nucleus; Holtzman et al. 2019, arXiv:1904.09751). With both, top_k is first.
+    that together reach this probability (nucleus; Holtzman et al. 2019, arXiv:1904.09751). min_p: only those at least
+    this times as likely as the likeliest (Nguyen et al. 2024, arXiv:2407.01082). The one after the other, in this
+    order. repetition_penalty: before all that, a positive logit of a token that the text has already, its prompt
+    included, is divided by it, a negative one multiplied (Keskar et al. 2019, arXiv:1909.05858); 1 is none.
     """
 
     temperature: NonNegativeFloat = 0.8
     top_k: PositiveInt | None = None
     top_p: Annotated[float, Range(gt=0, le=1)] | None = None
+    min_p: Fraction | None = None
+    repetition_penalty: PositiveFloat = 1.0
+
+    def __post_init__(self):
+        for name in ("top_k", "top_p", "min_p"):
+            if self.temperature == 0 and getattr(self, name) is not None:
+                raise UserError(
+                    f"{name}: does nothing with temperature=0, which takes the likeliest token. Leave out one of them"
+                )
 
 
 @options
@@ -41,5 +53,6 @@ class SampleConfig(Sampling):
     plugins: list[str] = ()  # type: ignore[assignment]
 
     def __post_init__(self):
+        super().__post_init__()
         if self.checkpoint is None:
             raise UserError("checkpoint: which one? Give a run's folder, such as checkpoint=out/<run>")

@@ -7,75 +7,203 @@ tokens is what position encodings tied to absolute places cost; until then no to
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import dataclasses
+from collections.abc import Collection, Iterator, Sequence
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from minigpt.data.tokenizers import Tokenizer
 from minigpt.errors import UserError
 from minigpt.generation.config import Sampling
-from minigpt.generation.sampling import choose, draws
+from minigpt.generation.growing import GrowingText
+from minigpt.generation.sampling import Draws, choose, penalised
+from minigpt.generation.scoring import Scores, joined, score
 from minigpt.model import GPT, DecodingState
+
+LOOK = 16  # steps between two looks at what an accelerator has chosen: a look makes it wait
+DRAWN = 256  # draws that are made at a time
+
+Prompts = Tensor | Sequence[Sequence[int]]
+Finish = Literal["length", "stop", "end"]
+
+
+class Step(NamedTuple):
+    """The next token of every row: tokens (B,) int64, on the model's device. scores: of them, when asked for."""
+
+    tokens: Tensor
+    scores: Scores | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Continuation:
+    """What one row went on with.
+
+    tokens: those before a stop token; of a stop string, those that have a part in the text before it. text: up to the
+    stop string, when a tokenizer was given. finish: ``length`` (max_new_tokens are there), ``end`` (a stop token),
+    ``stop`` (a stop string). scores: of the tokens, (T,) each, on the CPU, when asked for.
+    """
+
+    tokens: list[int]
+    finish: Finish
+    text: str | None = None
+    scores: Scores | None = None
 
 
 def generate(
     model: GPT,
-    prompts: Tensor | Sequence[Sequence[int]],
+    prompts: Prompts,
     max_new_tokens: int,
     sampling: Sampling | None = None,
     seed: int = 0,
     *,
     vocab_size: int | None = None,
+    streams: Sequence[int] | None = None,
+    stop_tokens: Collection[int] = (),
+    stop: Sequence[str] = (),
+    tokenizer: Tokenizer | None = None,
+    alternatives: int | None = None,
     cached: bool = True,
-) -> Tensor:
-    """Continue prompts; returns the new tokens, (B, max_new_tokens) int64, on its device: see :func:`stream`."""
-    steps = list(stream(model, prompts, max_new_tokens, sampling, seed, vocab_size=vocab_size, cached=cached))
-    return torch.stack(steps, dim=1)
+) -> list[Continuation]:
+    """Continue prompts until each row has ended, or has ``max_new_tokens``.
+
+    stop_tokens: end a row, and are not in it. stop: strings that do, found in the text that ``tokenizer`` makes; rows
+    go on without those that have ended. The other arguments are those of :func:`stream`, and so are its errors.
+    """
+    if stop and tokenizer is None:
+        raise ValueError("stop strings are found in text: give a tokenizer")
+    steps: list[Step] = []
+    rows = [_Row(tokenizer, torch.as_tensor(prompt).tolist(), stop, frozenset(stop_tokens)) for prompt in prompts]
+    arriving = stream(
+        model, prompts, max_new_tokens, sampling, seed,
+        vocab_size=vocab_size, streams=streams, alternatives=alternatives, cached=cached,
+    )  # fmt: skip
+    look = max_new_tokens if not (stop or stop_tokens) else 1 if model.device.type == "cpu" else LOOK
+    unread: list[Tensor] = []
+    for step in arriving:
+        steps.append(step)
+        unread.append(step.tokens)
+        if len(unread) >= look:
+            _read(unread, rows)
+            unread = []
+            if all(row.finish for row in rows):
+                break
+    _read(unread, rows)
+    scored = [step.scores for step in steps if step.scores is not None]
+    scores = joined(scored, dim=1) if scored else None
+    return [row.continuation(scores, place) for place, row in enumerate(rows)]
 
 
 @torch.no_grad()
 def stream(
     model: GPT,
-    prompts: Tensor | Sequence[Sequence[int]],
+    prompts: Prompts,
     max_new_tokens: int,
     sampling: Sampling | None = None,
     seed: int = 0,
     *,
     vocab_size: int | None = None,
+    streams: Sequence[int] | None = None,
+    alternatives: int | None = None,
     cached: bool = True,
-) -> Iterator[Tensor]:
-    """Continue prompts, one token of every row at a time: yields (B,) int64, ``max_new_tokens`` times.
+) -> Iterator[Step]:
+    """Continue prompts, one token of every row at a time, ``max_new_tokens`` times.
 
     model: in eval mode. prompts: (B, T), or rows of unequal length, none empty; rows do not influence each other.
-    sampling: None is Sampling(). seed: same seed, same tokens. vocab_size: only tokens below it are chosen (a model's
-    vocabulary may be padded). cached: False reads the whole context at every step, for comparison.
+    sampling: None is Sampling(). seed: same seed, same tokens. streams: which of the seed's streams of random numbers
+    each row draws from; None: one of its own. vocab_size: only tokens below it are chosen (a model's vocabulary may be
+    padded). alternatives: score each token, and name so many of the likeliest; None: no scores. cached: False reads
+    the whole context at every step, for comparison. No step makes the host wait for the model's device.
     Raises ValueError for an empty prompt, a token the model does not have, or a model in training mode.
     """
     if model.training:
         raise ValueError("the model is in training mode, where dropout is random: call model.eval() first")
     sampling = Sampling() if sampling is None else sampling
     device, limit = model.device, model.spec.block_size
-    tokens, lengths = _left_padded(prompts, max_new_tokens, model.spec.vocab_size)
+    recent, lengths = _left_padded(prompts, model.spec.vocab_size)
     chooser = torch.device("cpu") if device.type == "mps" else device  # where float64 exists
-    random, tokens = draws(seed, len(lengths), max_new_tokens).to(chooser), tokens.to(device)
-    lengths = lengths.clamp_max(limit)  # of each row's context, on the CPU: no step waits for the device
+    draws = Draws(seed, range(len(lengths)) if streams is None else streams)
+    seen = _seen(recent, lengths, vocab_size or model.spec.vocab_size).to(chooser) if _penalises(sampling) else None
+    recent, lengths = recent[:, -limit:].to(device), lengths.clamp_max(limit)  # lengths stay on the CPU: see above
+    chosen: list[Tensor] = []  # after ``recent``
     state: DecodingState | None = None
-    for step, end in enumerate(range(tokens.shape[1] - max_new_tokens, tokens.shape[1])):
+    random = torch.empty(0)
+    for step in range(max_new_tokens):
+        if step % DRAWN == 0:
+            random = draws.next(min(DRAWN, max_new_tokens - step)).to(chooser)
         full = lengths > limit
         if full.any():
             lengths, state = torch.where(full, max(1, limit // 2), lengths), None
         if state is None or not cached:
+            recent = torch.cat([recent, *(tokens[:, None] for tokens in chosen)], dim=1)[:, -limit:]
+            chosen = []
             state = _empty_state(model, lengths)
-            read = tokens[:, end - int(lengths.max()) : end]
+            read = recent[:, recent.shape[1] - int(lengths.max()) :]
         else:
-            read = tokens[:, end - 1 : end]
+            read = chosen[-1][:, None]
         logits = model(read, state, last_only=True).logits[:, -1, :vocab_size].to(chooser)  # (B, V)
         if step == 0 and logits.isnan().any():
             raise UserError("the model's answer is no number (NaN): its weights are broken. Take another checkpoint")
-        tokens[:, end] = choose(logits, sampling, random[:, step])
+        judged = logits if seen is None else penalised(logits, seen, sampling.repetition_penalty)
+        tokens = choose(judged, sampling, random[:, step % DRAWN])
+        if seen is not None:
+            seen.scatter_(1, tokens[:, None], True)
         lengths = lengths + 1
-        yield tokens[:, end]
+        chosen.append(tokens.to(device))
+        yield Step(chosen[-1], None if alternatives is None else score(logits, tokens, alternatives))
+
+
+class _Row:
+    """One row while it is continued."""
+
+    def __init__(
+        self, tokenizer: Tokenizer | None, prompt: list[int], stop: Sequence[str], stop_tokens: frozenset[int]
+    ):
+        self._growing = None if tokenizer is None else GrowingText(tokenizer, prompt, stop)
+        self._stop_tokens, self._tokens = stop_tokens, list[int]()
+        self.finish: Finish | None = None
+
+    def add(self, tokens: Sequence[int]) -> None:
+        for token in tokens:
+            if self.finish:
+                return
+            if token in self._stop_tokens:
+                self.finish = "end"
+                return
+            self._tokens.append(token)
+            if self._growing is not None and self._growing.add(token):
+                self.finish = "stop"
+
+    def continuation(self, scores: Scores | None, place: int) -> Continuation:
+        text, count, finish = None, len(self._tokens), self.finish
+        if self._growing is not None:
+            finish = "stop" if self._growing.finish() else finish
+            text, count = self._growing.text, self._growing.tokens
+        kept = None if scores is None else Scores(*(part[place, :count] for part in scores))
+        return Continuation(self._tokens[:count], finish or "length", text, kept)
+
+
+def _read(tokens: list[Tensor], rows: list[_Row]) -> None:
+    """Give rows the tokens of some steps, fetched from the device at once."""
+    if tokens:
+        for row, new in zip(rows, torch.stack(tokens, dim=1).tolist(), strict=True):
+            row.add(new)
+
+
+def _penalises(sampling: Sampling) -> bool:
+    return sampling.repetition_penalty != 1
+
+
+def _seen(tokens: Tensor, lengths: Tensor, vocab_size: int) -> Tensor:
+    """(B, V) bool: the tokens of each row, its padding left out."""
+    real = torch.arange(tokens.shape[1]) >= tokens.shape[1] - lengths[:, None]
+    rows, places = real.nonzero(as_tuple=True)
+    found = tokens[rows, places]
+    seen = torch.zeros(len(lengths), vocab_size, dtype=torch.bool)
+    seen[rows[found < vocab_size], found[found < vocab_size]] = True
+    return seen
 
 
 def _empty_state(model: GPT, lengths: Tensor) -> DecodingState:
@@ -84,8 +212,8 @@ def _empty_state(model: GPT, lengths: Tensor) -> DecodingState:
     return model.new_state(len(lengths), padding=padding.to(model.device) if some else None)
 
 
-def _left_padded(prompts: Tensor | Sequence[Sequence[int]], room: int, vocab_size: int) -> tuple[Tensor, Tensor]:
-    """Prompts as one (B, T + room) tensor, each row's own tokens ending at T, and the rows' lengths (B,)."""
+def _left_padded(prompts: Prompts, vocab_size: int) -> tuple[Tensor, Tensor]:
+    """Prompts as one (B, T) tensor, each row's own tokens ending at T, and the rows' lengths (B,)."""
     rows = [torch.as_tensor(row, dtype=torch.int64, device="cpu") for row in prompts]
     lengths = torch.tensor([len(row) for row in rows])
     if not len(rows) or not lengths.all():
@@ -93,4 +221,4 @@ def _left_padded(prompts: Tensor | Sequence[Sequence[int]], room: int, vocab_siz
     tokens = pad_sequence(rows, batch_first=True, padding_side="left")
     if tokens.min() < 0 or tokens.max() >= vocab_size:
         raise ValueError(f"a prompt has token {int(tokens.max())}; the model's are 0 to {vocab_size - 1}")
-    return torch.nn.functional.pad(tokens, (0, room)), lengths
+    return tokens, lengths

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -16,10 +16,10 @@ from minigpt.errors import UserError
 from minigpt.exchange.trained import TrainedModel, load_trained
 from minigpt.generation.config import SampleConfig
 from minigpt.generation.decoding import generate, stream
+from minigpt.generation.growing import GrowingText
 from minigpt.screen import say
 
 FILE = "FILE:"
-PENDING = 3  # tokens to wait for the rest of a character: UTF-8 has at most 4 bytes
 
 
 def sample(config: SampleConfig) -> None:
@@ -36,27 +36,27 @@ def sample(config: SampleConfig) -> None:
     if config.stream and config.num_samples == 1:
         arriving = stream(model, tokens, config.max_new_tokens, config, config.seed, vocab_size=tokenizer.vocab_size)
         print(prompt, end="", flush=True)
-        for text in _texts((int(new) for new in arriving), tokenizer):
+        for text in _texts((int(step.tokens) for step in arriving), tokens[0].tolist(), tokenizer):
             print(text, end="", flush=True)
         print()
     else:
         rows = tokens.expand(config.num_samples, -1)
-        new = generate(model, rows, config.max_new_tokens, config, config.seed, vocab_size=tokenizer.vocab_size)
-        print("\n---------------\n".join(prompt + tokenizer.decode(row.cpu().numpy()) for row in new))
+        new = generate(
+            model, rows, config.max_new_tokens, config, config.seed,
+            vocab_size=tokenizer.vocab_size, tokenizer=tokenizer,
+        )  # fmt: skip
+        print("\n---------------\n".join(f"{prompt}{row.text}" for row in new))
     _report(config, trained, time.perf_counter() - began, device)
 
 
-def _texts(tokens: Iterator[int], tokenizer: Tokenizer) -> Iterator[str]:
+def _texts(tokens: Iterable[int], before: Sequence[int], tokenizer: Tokenizer) -> Iterator[str]:
     """The text of tokens as they come; a character whose bytes are spread over tokens waits for the last of them."""
-    pending: list[int] = []
+    growing = GrowingText(tokenizer, before)
     for token in tokens:
-        pending.append(token)
-        text = tokenizer.decode(pending)
-        if not text.endswith("\N{REPLACEMENT CHARACTER}") or len(pending) > PENDING:
-            yield text
-            pending = []
-    if pending:
-        yield tokenizer.decode(pending)
+        growing.add(token)
+        yield from (piece.text for piece in growing.released())
+    growing.finish()
+    yield from (piece.text for piece in growing.released(last=True))
 
 
 def _prompt(start: str) -> str:

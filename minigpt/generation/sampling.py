@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from minigpt.generation.config import Sampling
 
+NUCLEUS = 512  # likeliest tokens that are sorted first on a CPU: nearly always they hold top_p already
 
-def draws(seed: int, batch: int, tokens: int) -> Tensor:
-    """Random numbers in [0, 1) for every choice to come: (batch, tokens) float64, on the CPU.
 
-    Row i has a generator of its own, seeded by (seed, i): its draws depend neither on the other rows nor on the device.
+class Draws:
+    """Random numbers in [0, 1) for the choices of a batch, as many as are asked for.
+
+    Row i has a generator of its own, seeded by (seed, streams[i]): its draws depend neither on the other rows nor on
+    the device, and two rows of one stream draw the same.
     """
-    rows = []
-    for row in range(batch):
-        digest = hashlib.sha256(f"{seed}:{row}".encode()).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
-        rows.append(torch.rand(tokens, generator=generator, dtype=torch.float64))
-    return torch.stack(rows)
+
+    def __init__(self, seed: int, streams: Sequence[int]):
+        digests = [hashlib.sha256(f"{seed}:{stream}".encode()).digest() for stream in streams]
+        self._generators = [torch.Generator().manual_seed(int.from_bytes(digest[:7], "big")) for digest in digests]
+
+    def next(self, tokens: int) -> Tensor:
+        """The draws of the next choices: (B, tokens) float64, on the CPU."""
+        return torch.stack([torch.rand(tokens, generator=g, dtype=torch.float64) for g in self._generators])
 
 
 def choose(logits: Tensor, sampling: Sampling, draw: Tensor) -> Tensor:
@@ -31,24 +37,51 @@ def choose(logits: Tensor, sampling: Sampling, draw: Tensor) -> Tensor:
     """
     if sampling.temperature == 0:
         return logits.argmax(dim=-1)
-    cumulative = probabilities(logits, sampling).cumsum(dim=-1)  # (B, V)
+    weights, tokens = _candidates(logits, sampling)
+    cumulative = weights.cumsum(dim=-1)  # (B, K)
     point = draw[:, None].to(cumulative) * cumulative[:, -1:]
-    return torch.searchsorted(cumulative, point, right=True)[:, 0]
+    place = torch.searchsorted(cumulative, point, right=True)  # (B, 1)
+    return (place if tokens is None else tokens.gather(-1, place))[:, 0]
 
 
 def probabilities(logits: Tensor, sampling: Sampling) -> Tensor:
-    """logits: (B, V) -> the distribution sampled from: (B, V) float64, 0 where top_k or top_p exclude a token.
+    """logits: (B, V) -> the distribution sampled from, not normalised: (B, V) float64, 0 where a token is excluded.
 
     temperature must be above 0. Of equally likely tokens at the edge of top_k or top_p, any may be kept.
     """
-    logits = logits.double()
-    logits = (logits - logits.amax(dim=-1, keepdim=True)) / sampling.temperature  # the largest is 0: no overflow
+    weights, tokens = _candidates(logits, sampling)
+    return weights if tokens is None else weights.new_zeros(logits.shape).scatter(-1, tokens, weights)
+
+
+def penalised(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
+    """Logits (B, V) with those of ``seen`` tokens (B, V bool) made smaller: a positive one divided by ``penalty``, a
+    negative one multiplied. Keskar et al. 2019, arXiv:1909.05858, in the form that transformers computes."""
+    return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
+
+
+def _candidates(logits: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor | None]:
+    """Weights (B, K) float64 of the tokens that may be drawn, and which these are, in token order: None for all."""
+    logits, tokens = logits.double(), None
     if sampling.top_k is not None and sampling.top_k < logits.shape[-1]:
-        kept, places = logits.topk(sampling.top_k, dim=-1)
-        logits = torch.full_like(logits, -math.inf).scatter(-1, places, kept)
+        tokens = logits.topk(sampling.top_k, dim=-1).indices.sort(dim=-1).values
+        logits = logits.gather(-1, tokens)
+    logits = (logits - logits.amax(dim=-1, keepdim=True)) / sampling.temperature  # the largest is 0: no overflow
     weights = logits.softmax(dim=-1)
-    if sampling.top_p is None:
-        return weights
-    ordered, places = weights.sort(dim=-1, descending=True)
+    if sampling.top_p is not None and sampling.top_p < 1:
+        weights = _nucleus(weights, sampling.top_p)
+    if sampling.min_p:
+        weights = weights.masked_fill(logits < math.log(sampling.min_p), 0.0)
+    return weights, tokens
+
+
+def _nucleus(weights: Tensor, top_p: float) -> Tensor:
+    """weights: (B, K), each row summing to 1; all but the likeliest that together reach ``top_p`` become 0."""
+    ordered = None
+    if weights.device.type == "cpu" and weights.shape[-1] > 2 * NUCLEUS:  # elsewhere, asking would make the host wait
+        ordered, places = weights.topk(NUCLEUS, dim=-1)
+        if (ordered.sum(dim=-1) < top_p).any():
+            ordered = None
+    if ordered is None:
+        ordered, places = weights.sort(dim=-1, descending=True)
     likelier = ordered.cumsum(dim=-1) - ordered  # what the tokens before this one already hold
-    return torch.zeros_like(weights).scatter(-1, places, ordered.masked_fill(likelier >= sampling.top_p, 0.0))
+    return torch.zeros_like(weights).scatter(-1, places, ordered.masked_fill(likelier >= top_p, 0.0))

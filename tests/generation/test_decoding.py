@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import nn
 
 from minigpt import registry
 from minigpt.components.embedding.base import Embedding
+from minigpt.data.tokenizers import CharTokenizer
 from minigpt.errors import UserError
 from minigpt.generation.config import Sampling
 from minigpt.generation.decoding import generate, stream
@@ -37,12 +40,17 @@ def build(**parts) -> GPT:
     return model
 
 
+def tokens_of(*arguments, **options) -> torch.Tensor:
+    """The new tokens, (B, T)."""
+    return torch.tensor([row.tokens for row in generate(*arguments, **options)])
+
+
 @pytest.mark.parametrize("sampling", [GREEDY, SEEDED], ids=["greedy", "seeded"])
 @pytest.mark.parametrize("parts", ARCHITECTURES.values(), ids=ARCHITECTURES)
 def test_the_cache_changes_no_token_within_the_context_and_past_it(parts, sampling):
     model = build(**parts)
-    tokens = generate(model, PROMPTS, 40, sampling, seed=1)  # block_size is 16
-    assert torch.equal(tokens, generate(model, PROMPTS, 40, sampling, seed=1, cached=False))
+    tokens = tokens_of(model, PROMPTS, 40, sampling, seed=1)  # block_size is 16
+    assert torch.equal(tokens, tokens_of(model, PROMPTS, 40, sampling, seed=1, cached=False))
     assert len({tuple(row.tolist()) for row in tokens}) >= 3  # and prompts do matter
 
 
@@ -50,13 +58,13 @@ def test_the_cache_changes_no_token_within_the_context_and_past_it(parts, sampli
 @pytest.mark.parametrize("parts", ARCHITECTURES.values(), ids=ARCHITECTURES)
 def test_a_row_does_not_notice_its_padding_nor_the_rows_below_it(parts, sampling):
     model = build(**parts)
-    together = generate(model, PROMPTS, 40, sampling, seed=3)
+    together = tokens_of(model, PROMPTS, 40, sampling, seed=3)
     for row in range(1, len(PROMPTS) + 1):
-        fewer = generate(model, PROMPTS[:row], 40, sampling, seed=3)
+        fewer = tokens_of(model, PROMPTS[:row], 40, sampling, seed=3)
         assert torch.equal(fewer, together[:row])
     if sampling is GREEDY:  # draws belong to a row's place; without them a row stands alone
         for row, prompt in enumerate(PROMPTS):
-            assert torch.equal(generate(model, [prompt], 40, GREEDY)[0], together[row])
+            assert torch.equal(tokens_of(model, [prompt], 40, GREEDY)[0], together[row])
 
 
 class Factorised(Embedding):
@@ -81,7 +89,7 @@ def test_an_embedding_that_is_no_table_is_continued_too():
     with registry.forgotten_afterwards():
         registry.register("embedding", "factorised")(Factorised)
         model = GPT.create(make_spec(embedding="factorised")).eval()
-        new = [torch.stack(list(stream(model, [[1, 2], [3]], 4, cached=cached))) for cached in (True, False)]
+        new = [tokens_of(model, [[1, 2], [3]], 4, cached=cached) for cached in (True, False)]
     assert torch.equal(*new)
 
 
@@ -93,35 +101,35 @@ def test_greedy_decoding_is_the_argmax_of_plain_forward_calls():
             context = context[-8:]  # a full context goes on from its last half
         expected.append(int(model(torch.tensor([context])).logits[0, -1].argmax()))
         context.append(expected[-1])
-    assert generate(model, [[5, 6, 7]], 40, GREEDY)[0].tolist() == expected
+    assert tokens_of(model, [[5, 6, 7]], 40, GREEDY)[0].tolist() == expected
 
 
 def test_a_prompt_longer_than_the_context_counts_by_its_last_tokens():
     model = build()
     long = torch.randint(0, 50, (1, 100), generator=torch.Generator().manual_seed(0))
-    assert torch.equal(generate(model, long, 20, GREEDY), generate(model, long[:, -16:], 20, GREEDY))
+    assert torch.equal(tokens_of(model, long, 20, GREEDY), tokens_of(model, long[:, -16:], 20, GREEDY))
 
 
 def test_the_seed_alone_decides_the_tokens():
     model, prompt = build(), torch.tensor([[1, 2, 3]])
     torch.manual_seed(0)
-    first = generate(model, prompt, 30, SEEDED, seed=5)
+    first = tokens_of(model, prompt, 30, SEEDED, seed=5)
     torch.manual_seed(99)
     before = torch.get_rng_state()
-    assert torch.equal(generate(model, prompt, 30, SEEDED, seed=5), first)
+    assert torch.equal(tokens_of(model, prompt, 30, SEEDED, seed=5), first)
     assert torch.equal(torch.get_rng_state(), before)  # nobody else's generator is touched
-    assert not torch.equal(generate(model, prompt, 30, SEEDED, seed=6), first)
-    assert torch.equal(generate(model, prompt, 10, SEEDED, seed=5), first[:, :10])
+    assert not torch.equal(tokens_of(model, prompt, 30, SEEDED, seed=6), first)
+    assert torch.equal(tokens_of(model, prompt, 10, SEEDED, seed=5), first[:, :10])
 
 
 def test_equal_prompts_in_one_batch_get_different_samples():
-    rows = generate(build(), torch.tensor([[1, 2, 3]]).expand(4, -1), 30, SEEDED)
+    rows = tokens_of(build(), torch.tensor([[1, 2, 3]]).expand(4, -1), 30, SEEDED)
     assert len({tuple(row.tolist()) for row in rows}) == 4
 
 
 def test_tokens_arrive_one_by_one_and_leave_the_callers_gradients_on():
     arriving = stream(build(), [[1], [2]], 10_000, GREEDY)
-    assert next(arriving).shape == (2,)
+    assert next(arriving).tokens.shape == (2,)
     assert torch.is_grad_enabled()
 
 
@@ -129,14 +137,14 @@ def test_a_cached_step_reads_only_the_new_token(monkeypatch):
     model, read = build(), []
     forward = model.forward
     monkeypatch.setattr(model, "forward", lambda t, *a, **k: read.append(t.shape[1]) or forward(t, *a, **k))
-    generate(model, [[1, 2, 3]], 30, GREEDY)
+    tokens_of(model, [[1, 2, 3]], 30, GREEDY)
     assert read == [3] + [1] * 13 + [8] + [1] * 8 + [8] + [1] * 6
 
 
 def test_no_token_of_a_padded_vocabulary_is_chosen():
     model = build()
-    assert (generate(model, [[1]], 200, Sampling(temperature=100.0))).max() >= 10
-    assert (generate(model, [[1]], 200, Sampling(temperature=100.0), vocab_size=10)).max() < 10
+    assert (tokens_of(model, [[1]], 200, Sampling(temperature=100.0))).max() >= 10
+    assert (tokens_of(model, [[1]], 200, Sampling(temperature=100.0), vocab_size=10)).max() < 10
 
 
 def test_what_cannot_be_continued_is_refused():
@@ -145,7 +153,7 @@ def test_what_cannot_be_continued_is_refused():
         with pytest.raises(ValueError, match="prompt"):
             generate(model, prompts, 5)
     with pytest.raises(ValueError, match="training mode"):
-        generate(model.train(), [[1]], 5)
+        tokens_of(model.train(), [[1]], 5)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
@@ -155,4 +163,70 @@ def test_weights_that_are_no_numbers_are_blamed_and_not_the_tokenizer(temperatur
         for parameter in model.parameters():
             parameter.fill_(torch.nan)
     with pytest.raises(UserError, match="its weights are broken"):
-        generate(model, [[1, 2]], 3, Sampling(temperature=temperature))
+        tokens_of(model, [[1, 2]], 3, Sampling(temperature=temperature))
+
+
+def test_a_stop_token_ends_its_row_alone_and_is_not_in_it():
+    model = build()
+    whole = generate(model, PROMPTS, 40, SEEDED, seed=2)
+    ends = {row.tokens[n] for row, n in zip(whole[:2], (5, 20), strict=True)}
+    rows = generate(model, PROMPTS, 40, SEEDED, seed=2, stop_tokens=ends)
+    for row, free in zip(rows, whole, strict=True):
+        place = next((n for n, token in enumerate(free.tokens) if token in ends), 40)
+        assert row.tokens == free.tokens[:place]
+        assert row.finish == ("end" if place < 40 else "length")
+
+
+def test_a_stop_string_ends_its_row_and_the_others_go_on():
+    model, tokenizer = build(), CharTokenizer("".join(map(chr, range(97, 147))))
+    whole = generate(model, PROMPTS, 40, SEEDED, seed=2, tokenizer=tokenizer)
+    stop = whole[0].text[7:10]
+    rows = generate(model, PROMPTS, 40, SEEDED, seed=2, tokenizer=tokenizer, stop=[stop], alternatives=3)
+    for row, free in zip(rows, whole, strict=True):
+        assert row.text == free.text.partition(stop)[0]
+        assert row.finish == ("stop" if stop in free.text else "length")
+        assert len(row.tokens) == len(row.text) == len(row.scores.logprob)
+    assert [row.finish for row in rows].count("stop") < len(rows)
+    with pytest.raises(ValueError, match="give a tokenizer"):
+        generate(model, PROMPTS, 5, stop=["x"])
+
+
+def test_no_step_is_made_when_every_row_has_ended(monkeypatch):
+    model, steps = build(), []
+    end = generate(model, [[1, 2]], 4, GREEDY)[0].tokens[2]
+    forward = model.forward
+    monkeypatch.setattr(model, "forward", lambda *a, **k: steps.append(1) or forward(*a, **k))
+    generate(model, [[1, 2]], 1000, GREEDY, stop_tokens=[end])
+    assert len(steps) <= 3
+
+
+def test_scores_are_the_models_own_whatever_is_drawn_from():
+    model = build()
+    sampling = Sampling(temperature=2.0, top_k=30, repetition_penalty=1.5)
+    for row, prompt in zip(generate(model, PROMPTS, 4, sampling, alternatives=3), PROMPTS, strict=True):
+        logits = model(torch.tensor([prompt + row.tokens])).logits[0, len(prompt) - 1 : -1]
+        expected = logits.log_softmax(dim=-1)
+        own = expected[torch.arange(4), row.tokens]
+        torch.testing.assert_close(row.scores.logprob, own, atol=1e-4, rtol=1e-4)
+        assert row.scores.rank.tolist() == [int((e > o).sum()) + 1 for e, o in zip(expected, own, strict=True)]
+        entropy = torch.distributions.Categorical(logits=logits).entropy() / math.log(2)
+        torch.testing.assert_close(row.scores.entropy, entropy, atol=1e-4, rtol=1e-4)
+        assert torch.equal(row.scores.top, expected.topk(3).indices)
+
+
+def test_rows_of_one_stream_draw_the_same():
+    rows = tokens_of(build(), [[1, 2, 3]] * 3, 30, SEEDED, seed=4, streams=[0, 1, 0])
+    assert torch.equal(rows[0], rows[2])
+    assert not torch.equal(rows[0], rows[1])
+    alone = tokens_of(build(), [[1, 2, 3]], 30, SEEDED, seed=4, streams=[1])
+    assert torch.equal(rows[1], alone[0])
+
+
+def test_the_penalty_knows_prompt_and_new_tokens_past_the_context():
+    model, penalty = build(), Sampling(temperature=0, repetition_penalty=1e9)  # no token twice, while there are others
+    row = tokens_of(model, [[1, 2, 3]], 40, penalty)[0].tolist()
+    positive_again = [token for place, token in enumerate(row) if token in row[:place] or token in (1, 2, 3)]
+    assert positive_again == []
+    batch = tokens_of(model, PROMPTS, 30, penalty)
+    for place, prompt in enumerate(PROMPTS):
+        assert torch.equal(tokens_of(model, [prompt], 30, penalty)[0], batch[place])

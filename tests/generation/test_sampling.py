@@ -6,10 +6,11 @@ import math
 
 import pytest
 import torch
+import transformers
 
 from minigpt.errors import UserError
 from minigpt.generation.config import Sampling
-from minigpt.generation.sampling import choose, draws, probabilities
+from minigpt.generation.sampling import Draws, choose, penalised, probabilities
 from minigpt.schema import typed
 
 LOGITS = torch.tensor([[0.5, 0.2, 0.1, 0.1, 0.1], [0.1, 0.6, 0.1, 0.15, 0.05]]).log()
@@ -56,7 +57,7 @@ def test_greedy_and_top_1_take_the_likeliest():
 
 def test_samples_follow_the_distribution():
     sampling = Sampling(temperature=1.0, top_k=4)
-    draw = draws(seed=0, batch=2, tokens=20_000)
+    draw = Draws(seed=0, streams=range(2)).next(20_000)
     chosen = choose(LOGITS[0].expand(20_000, -1), sampling, draw[0])
     counts = torch.bincount(chosen, minlength=5) / 20_000
     expected = probabilities(LOGITS[:1], sampling)[0]
@@ -70,15 +71,64 @@ def test_no_draw_lands_on_a_token_that_was_excluded():
 
 
 def test_rows_and_seeds_never_share_their_draws():
-    rows = torch.cat([draws(seed, 4, 16) for seed in range(4)])
+    rows = torch.cat([Draws(seed, range(4)).next(16) for seed in range(4)])
     assert len({tuple(row.tolist()) for row in rows}) == 16
-    assert torch.equal(draws(0, 2, 16), draws(0, 4, 16)[:2])
-    assert torch.equal(draws(0, 2, 5), draws(0, 2, 16)[:, :5])
+    assert torch.equal(rows[:2], Draws(0, range(2)).next(16))
+    assert torch.equal(rows[:2], torch.cat([(draws := Draws(0, [0, 1])).next(5), draws.next(11)], dim=1))
+    assert torch.equal(rows[[1, 1, 3]], Draws(0, [1, 1, 3]).next(16))
 
 
 @pytest.mark.parametrize(
-    "options", [{"temperature": -1}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.5}, {"temperature": "hot"}]
+    "options",
+    [
+        {"top_k": 3}, {"top_p": 0.7}, {"min_p": 0.2}, {"top_k": 600, "top_p": 0.3, "min_p": 0.05},
+        {"top_k": 9, "top_p": 0.95}, {"min_p": 0.0}, {"min_p": 1.0}, {"top_p": 1.0},
+        {"temperature": 3.0, "top_p": 0.99},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_may_be_drawn_and_how_likely_equals_transformers(options):
+    logits = 3 * torch.randn(4, 2000, generator=torch.Generator().manual_seed(0))
+    sampling = Sampling(**{"temperature": 0.7} | options)
+    warpers = [transformers.TemperatureLogitsWarper(sampling.temperature)]
+    warpers += [transformers.TopKLogitsWarper(sampling.top_k)] if sampling.top_k else []
+    warpers += [transformers.TopPLogitsWarper(sampling.top_p)] if sampling.top_p else []
+    warpers += [transformers.MinPLogitsWarper(sampling.min_p)] if sampling.min_p is not None else []
+    expected = logits.double()
+    for warper in warpers:
+        expected = warper(None, expected)
+    ours = probabilities(logits, sampling)
+    torch.testing.assert_close(ours / ours.sum(dim=-1, keepdim=True), expected.softmax(dim=-1))
+
+
+def test_the_repetition_penalty_equals_transformers():
+    logits = torch.randn(2, 50, generator=torch.Generator().manual_seed(0))
+    text = torch.tensor([[3, 4, 3, 9], [49, 0, 7, 7]])
+    seen = torch.zeros(2, 50, dtype=torch.bool).scatter(1, text, True)
+    for penalty in (0.5, 1.3):
+        theirs = transformers.RepetitionPenaltyLogitsProcessor(penalty)(text, logits)
+        assert torch.equal(penalised(logits, seen, penalty), theirs)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"temperature": -1},
+        {"min_p": 1.1},
+        {"min_p": -0.1},
+        {"repetition_penalty": 0.0},
+        {"top_k": 0},
+        {"top_p": 0.0},
+        {"top_p": 1.5},
+        {"temperature": "hot"},
+    ],
 )
 def test_values_that_mean_nothing_are_refused(options):
     with pytest.raises(UserError, match=next(iter(options))):
         typed(Sampling, options)
+
+
+@pytest.mark.parametrize("options", [{"top_k": 5}, {"top_p": 1.0}, {"min_p": 0.1}])
+def test_what_would_do_nothing_beside_temperature_0_is_refused(options):
+    with pytest.raises(UserError, match=f"{next(iter(options))}: does nothing with temperature=0"):
+        typed(Sampling, {"temperature": 0, **options})
