@@ -10,21 +10,22 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 
 from minigpt import screen
 from minigpt.checkpoint_folder import find_checkpoint
-from minigpt.data import tokenizers
+from minigpt.data.bpe import SMALLEST, VOCAB_SIZE, train_bpe
 from minigpt.data.dataset_folder import FILES, Meta, Split, check_name, dtype_for, open_prepared, read_meta
-from minigpt.data.recipe import Recipe, load_recipe, recipe_names
+from minigpt.data.hf_files import read_tokenizer
+from minigpt.data.recipe import KINDS, Recipe, load_recipe, recipe_names
 from minigpt.data.source import read_documents
-from minigpt.data.tiktoken_bpe import is_path
-from minigpt.data.tokenizers import CharTokenizer, Tokenizer, make_tokenizer
-from minigpt.errors import UserError
-from minigpt.files import Holder, Lock, beside, plainly, read_json, replace_files
-from minigpt.schema import Range, options, plain
+from minigpt.data.tiktoken_bpe import is_path, load_encoding
+from minigpt.data.tokenizers import ByteTokenizer, CharTokenizer, Tokenizer
+from minigpt.errors import UserError, unknown
+from minigpt.files import Holder, Lock, beside, plainly, replace_files
+from minigpt.schema import Limit, Range, options, plain
 
 PIECE = 1 << 22  # characters encoded at once where the tokenizer allows it: some 64 MB of memory
 PREPARE = "python data/prepare.py"
@@ -36,17 +37,19 @@ class PrepareConfig:
 
     dataset: a recipe, data/<dataset>/dataset.py. name: what text of one's own is called. folder: where datasets are
     written. source: a file, folder or glob; with ``dataset`` it replaces what the
-    recipe would fetch. tokenizer, val_fraction: None is the recipe's, or char and 0.1. encoding: of
-    tokenizer=tiktoken, a name or a .tiktoken file. tokenizer_of: in place of both, a prepared dataset's folder, a run's
-    or a checkpoint's, whose tokenizer this text gets: so that its weights can read it. overwrite: replace a prepared
-    dataset that differs.
+    recipe would fetch. tokenizer, val_fraction: None is the recipe's, or char and 0.1; tokenizer may be a
+    tokenizer.json, Hugging Face's or minigpt's, or its folder. encoding: of tokenizer=tiktoken, a name or a .tiktoken
+    file. vocab_size: of tokenizer=bpe, which is trained on this text. tokenizer_of: in place of these, a prepared
+    dataset's folder, a run's or a checkpoint's, whose tokenizer this text gets: so that its weights can read it.
+    overwrite: replace a prepared dataset that differs.
     """
 
     dataset: str | None = None
     source: str | None = None
     name: str | None = None
-    tokenizer: Literal["char", "byte", "tiktoken"] | None = None
+    tokenizer: str | None = None
     encoding: str | None = None
+    vocab_size: Annotated[int, Range(ge=SMALLEST), Limit(1 << 20)] | None = None
     tokenizer_of: str | None = None
     val_fraction: Annotated[float, Range(gt=0, lt=1)] | None = None
     folder: str = "data"
@@ -62,10 +65,18 @@ class PrepareConfig:
             )
         if self.tokenizer_of and (self.tokenizer or self.encoding):
             raise UserError("tokenizer_of: brings tokenizer and encoding along; leave those two out")
+        if self.tokenizer and self.tokenizer not in KINDS and not _is_file(self.tokenizer):
+            raise unknown("tokenizer", self.tokenizer, "neither a tokenizer.json nor a kind of tokenizer", KINDS)
+        if self.vocab_size and self.tokenizer != "bpe":
+            raise UserError("vocab_size: is for tokenizer=bpe, which is trained; other vocabularies have their size")
         if not self.dataset and self.name in recipe_names():
             raise UserError(
                 f"name: '{self.name}' has a recipe of its own; use dataset={self.name} source=..., or another name"
             )
+
+
+def _is_file(tokenizer: str) -> bool:
+    return tokenizer.endswith(".json") or Path(tokenizer).expanduser().exists()
 
 
 @dataclass(frozen=True)
@@ -76,6 +87,7 @@ class _Plan:
     source: str
     kind: str
     encoding: str
+    vocab_size: int
     val_fraction: float
     characters: str | None
     given: Tokenizer | None
@@ -84,7 +96,10 @@ class _Plan:
     @property
     def made(self) -> str:
         parts = [f"tokenizer={self.kind}", f"val_fraction={self.val_fraction}"]
-        parts[1:1] = [f"encoding={Path(self.encoding).stem}"] if self.kind == "tiktoken" and not self.given else []
+        if self.kind == "tiktoken" and not self.given:
+            parts.insert(1, f"encoding={Path(self.encoding).stem}")
+        if self.kind == "bpe" and not self.given:
+            parts.insert(1, f"vocab_size={self.vocab_size}")
         return " ".join(parts)
 
 
@@ -136,6 +151,8 @@ def _plan(config: PrepareConfig) -> _Plan:
     recipe = load_recipe(config.dataset) if config.dataset else Recipe(documents=list)
     documents = read_documents(config.source) if config.source else recipe.documents()
     given = _tokenizer_of(config.tokenizer_of) if config.tokenizer_of else None
+    if config.tokenizer and config.tokenizer not in KINDS:
+        given = read_tokenizer(Path(config.tokenizer).expanduser())
     digest = hashlib.sha256()
     for text in documents:
         content = text.encode("utf-8", "surrogatepass")
@@ -145,6 +162,7 @@ def _plan(config: PrepareConfig) -> _Plan:
         source=config.source or f"recipe data/{config.dataset}/dataset.py",
         kind=given.kind if given else config.tokenizer or recipe.tokenizer,
         encoding=config.encoding or recipe.encoding,
+        vocab_size=config.vocab_size or VOCAB_SIZE,
         val_fraction=recipe.val_fraction if config.val_fraction is None else config.val_fraction,
         characters=recipe.characters if not config.source else None,
         given=given,
@@ -182,7 +200,7 @@ def _tokenizer_of(path: str) -> Tokenizer:
     """The tokenizer of a prepared dataset, a run or a checkpoint."""
     file = Path(path) / "tokenizer.json"
     file = file if file.is_file() else find_checkpoint(path) / file.name
-    return tokenizers.from_json(read_json(file), str(file))
+    return read_tokenizer(file)
 
 
 def _tokenizer(plan: _Plan) -> Tokenizer:
@@ -193,7 +211,9 @@ def _tokenizer(plan: _Plan) -> Tokenizer:
     if plan.kind == "char":
         characters: set[str] = {"\n"} if len(plan.documents) > 1 else set()
         return CharTokenizer("".join(sorted(characters.union(*plan.documents))))
-    return make_tokenizer(plan.kind, "", plan.encoding)
+    if plan.kind == "byte":
+        return ByteTokenizer()
+    return train_bpe(plan.documents, plan.vocab_size) if plan.kind == "bpe" else load_encoding(plan.encoding)
 
 
 def _write(folder: Path, name: str, plan: _Plan, tokenizer: Tokenizer) -> None:

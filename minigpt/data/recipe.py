@@ -8,10 +8,12 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 
-from minigpt.data.tokenizers import KINDS
 from minigpt.errors import UserError, unknown
 from minigpt.schema import options
 from minigpt.shipped import RECIPES
+
+KINDS = ("char", "byte", "tiktoken", "bpe")
+"""The tokenizers that can be asked for by name; a tokenizer.json is one by its path."""
 
 
 @options

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from minigpt.data.network import ANSWER_SECONDS, within
+from minigpt.data.rust import calmly
 from minigpt.data.tokenizers import Tokenizer
 from minigpt.errors import UserError, unknown
 from minigpt.schema import PositiveInt, options, typed
@@ -24,6 +25,10 @@ from minigpt.schema import PositiveInt, options, typed
 EOT = "<|endoftext|>"
 GPT2_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
 LARGEST = 1 << 24  # tokens; eighty times the largest published vocabulary
+PROBE = (
+    "\n A probe's text,\t5 \u20ac; na\u00efve \u6f22\u5b57 \U0001f388\n\n  two  spaces ...and 1234567890 digits. \n "
+)
+"""What a tokenizer is tried with when it is loaded: it has to come back as it was."""
 GPT2_FAMILY = ("gpt2", "r50k_base", "p50k_base")  # the encodings whose text is cut by GPT2_PATTERN
 
 
@@ -38,8 +43,7 @@ class TiktokenTokenizer(Tokenizer):
     kind = "tiktoken"
 
     def __init__(self, encoding: str, pattern: str, ranks: Mapping[bytes, int], special_tokens: Mapping[str, int]):
-        import tiktoken
-
+        tiktoken = _tiktoken()
         missing = [b for b in range(256) if bytes([b]) not in ranks]
         if missing:
             raise UserError(
@@ -53,17 +57,23 @@ class TiktokenTokenizer(Tokenizer):
         self.vocab_size = max(max(self.ranks.values()), max(self.special_tokens.values(), default=0)) + 1
         if min(self.special_tokens.values(), default=0) < 0 or self.vocab_size > LARGEST:
             raise UserError(f"tokenizer: the vocabulary '{encoding}' has tokens outside 0 .. {LARGEST - 1}")
-        try:
+        self._text_of = {rank: token for token, rank in self.ranks.items()}
+        self._text_of |= {token: text.encode() for text, token in self.special_tokens.items()}
+        with calmly(f"tokenizer: the vocabulary '{encoding}'", quiet=True):
             self._codec = tiktoken.Encoding(
                 encoding, pat_str=pattern, mergeable_ranks=self.ranks, special_tokens=self.special_tokens
             )
-        except ValueError as error:
-            raise UserError(f"tokenizer: the vocabulary '{encoding}' is not usable: {error}") from None
-        self._text_of = {rank: token for token, rank in self.ranks.items()}
-        self._text_of |= {token: text.encode() for text, token in self.special_tokens.items()}
+            back = self.decode(self.encode(PROBE))
+        if back != PROBE:
+            raise UserError(f"tokenizer: the vocabulary '{encoding}' is not usable: its pattern leaves out text")
 
     def encode(self, text: str) -> np.ndarray:
-        return np.array(self._codec.encode_ordinary(text), dtype=np.int64)
+        with calmly(f"tokenizer: the vocabulary '{self.encoding}'"):
+            return np.array(self._codec.encode_ordinary(text), dtype=np.int64)
+
+    def encode_marked(self, text: str) -> np.ndarray:
+        with calmly(f"tokenizer: the vocabulary '{self.encoding}'"):
+            return np.array(self._codec.encode(text, allowed_special="all"), dtype=np.int64)
 
     def _decode(self, tokens: np.ndarray) -> str:
         return b"".join(self._text_of.get(token, b"") for token in tokens.tolist()).decode("utf-8", "replace")
@@ -125,14 +135,13 @@ def load_encoding(encoding: str, seconds: float = ANSWER_SECONDS) -> TiktokenTok
     return TiktokenTokenizer(encoding, codec._pat_str, codec._mergeable_ranks, codec._special_tokens)
 
 
-def from_state(data: Any, path: str) -> TiktokenTokenizer:
+def from_state(data: Any, path: str, kind: type[TiktokenTokenizer] = TiktokenTokenizer) -> TiktokenTokenizer:
     """The tokenizer its JSON describes; UserError when the ranks are not the ones the JSON was written with."""
     state = typed(TiktokenState, data, path)
     if hashlib.sha256(state.ranks.encode()).hexdigest() != state.ranks_sha256:
         raise UserError(f"{path}.ranks: damaged, they do not match ranks_sha256")
-    _tiktoken()
     ranks = _read_ranks(state.ranks.encode(), f"{path}.ranks")
-    tokenizer = TiktokenTokenizer(state.encoding, state.pattern, ranks, state.special_tokens)
+    tokenizer = kind(state.encoding, state.pattern, ranks, state.special_tokens)
     if tokenizer.vocab_size != state.vocab_size:
         raise UserError(f"{path}.vocab_size: {state.vocab_size} expected, but the ranks make {tokenizer.vocab_size}")
     return tokenizer

@@ -1,7 +1,8 @@
 """Tokenizers: text to token ids and back, by character or by byte, and the interface all kinds share.
 
 A tokenizer is plain JSON (``to_json``, ``from_json``), so that a dataset and a checkpoint carry it whole; its ``hash``
-tells whether two of them are the same. The third kind, byte-pair encoding, is in ``tiktoken_bpe``.
+tells whether two of them are the same. Byte-pair encoding is in ``tiktoken_bpe`` (published vocabularies) and ``bpe``
+(trained on the text), Hugging Face's tokenizers are in ``hf_tokenizer``.
 """
 
 from __future__ import annotations
@@ -19,24 +20,33 @@ from numpy.typing import ArrayLike
 from minigpt.errors import UserError, unknown
 from minigpt.schema import options, typed
 
-KINDS = ("char", "byte", "tiktoken")
+KINDS = ("char", "byte", "tiktoken", "bpe", "huggingface")
 
 
 class Tokenizer(abc.ABC):
     """Text to token ids in 0 .. vocab_size - 1 and back.
 
-    eot_token: the token between documents, None where the kind has none. cut_anywhere: text may be encoded in pieces
-    and the tokens joined.
+    eot_token: the token between documents, None where the kind has none. bos_token: the one a text begins with where
+    its model was trained so. prefix: tokens that its model expects in front of every text. chat_template: Jinja text
+    that spells a conversation, None where the model is no chat model. cut_anywhere: text may be encoded in pieces and
+    the tokens joined.
     """
 
     kind: ClassVar[str]
     cut_anywhere: ClassVar[bool] = False
     vocab_size: int
     eot_token: int | None = None
+    bos_token: int | None = None
+    prefix: tuple[int, ...] = ()
+    chat_template: str | None = None
 
     @abc.abstractmethod
     def encode(self, text: str) -> np.ndarray:
         """Text -> (n,) int64. Raises UserError for text the vocabulary cannot express."""
+
+    def encode_marked(self, text: str) -> np.ndarray:
+        """As ``encode``, but special tokens written out in the text are those tokens: for a rendered chat template."""
+        return self.encode(text)
 
     def decode(self, ids: ArrayLike) -> str:
         """Token ids (any shape, read in order) -> text. Raises UserError for an id outside the vocabulary."""
@@ -129,19 +139,6 @@ class ByteTokenizer(Tokenizer):
         return {"kind": self.kind}
 
 
-def make_tokenizer(kind: str, text: str, encoding: str = "gpt2") -> Tokenizer:
-    """The tokenizer for a new dataset. text: what a char vocabulary is made of. encoding: tiktoken's."""
-    if kind == "char":
-        return CharTokenizer.of_text(text)
-    if kind == "byte":
-        return ByteTokenizer()
-    if kind == "tiktoken":
-        from minigpt.data.tiktoken_bpe import load_encoding
-
-        return load_encoding(encoding)
-    raise unknown("tokenizer", kind, "unknown tokenizer", KINDS)
-
-
 def from_json(data: Any, path: str = "tokenizer") -> Tokenizer:
     """The tokenizer ``to_json`` described; UserError for any other JSON. path: where it stands, for messages."""
     kind = data.get("kind") if isinstance(data, Mapping) else None
@@ -154,6 +151,14 @@ def from_json(data: Any, path: str = "tokenizer") -> Tokenizer:
         from minigpt.data.tiktoken_bpe import from_state
 
         return from_state(data, path)
+    if kind == "bpe":
+        from minigpt.data import bpe
+
+        return bpe.from_state(data, path)
+    if kind == "huggingface":
+        from minigpt.data import hf_tokenizer
+
+        return hf_tokenizer.from_state(data, path)
     raise unknown(f"{path}.kind", kind, "unknown tokenizer", KINDS)
 
 

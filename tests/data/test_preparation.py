@@ -34,9 +34,9 @@ def content(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-@pytest.mark.parametrize("kind", tokenizers.KINDS)
+@pytest.mark.parametrize("kind", ["char", "byte", "tiktoken", "bpe"])
 def test_the_files_hold_the_text_and_meta_records_what_they_are(make, verse, kind, ranks_file):
-    path = make(tokenizer=kind, encoding=str(ranks_file))
+    path = make(tokenizer=kind, encoding=str(ranks_file), vocab_size=300 if kind == "bpe" else None)
     meta = json.loads((path / "meta.json").read_text())
     tokenizer = tokenizers.from_json(json.loads((path / "tokenizer.json").read_text()))
     cut = int(len(verse) * 0.9)
@@ -180,6 +180,25 @@ def test_a_text_can_be_prepared_in_the_tokens_of_another_dataset(make, tmp_path)
     assert not (tmp_path / "more").exists()
 
 
+def test_a_text_can_be_prepared_in_the_tokens_of_a_file(make, verse, tmp_path):
+    from minigpt.data.hf_files import to_huggingface
+
+    own = make(tokenizer="bpe", vocab_size=280)
+    assert make(name="again", tokenizer=str(own / "tokenizer.json")).joinpath("train.bin").read_bytes() == (
+        (own / "train.bin").read_bytes()
+    )
+    theirs = tmp_path / "hf" / "tokenizer.json"
+    theirs.parent.mkdir()
+    content = to_huggingface(open_prepared("verse", own.parent).tokenizer)
+    content["added_tokens"][0]["content"] = "<end>"  # so that it is not known for one of ours
+    content["model"]["vocab"]["<end>"] = content["model"]["vocab"].pop("<|endoftext|>")
+    theirs.write_text(json.dumps(content))
+    prepared = open_prepared("hf", make(name="hf", tokenizer=str(theirs.parent)).parent)
+    assert prepared.meta.tokenizer == "huggingface"
+    assert prepared.meta.train.bytes + prepared.meta.val.bytes == len(verse.encode())
+    assert (prepared.path / "train.bin").read_bytes() == (own / "train.bin").read_bytes()
+
+
 def test_two_processes_that_prepare_at_once_both_succeed(tmp_path):
     command = [sys.executable, "data/prepare.py", "dataset=pydocs", f"folder={tmp_path}"]
     processes = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(3)]
@@ -226,6 +245,9 @@ def test_the_command_prepares_and_says_what_and_where(tmp_path, verse):
         (["source=minigpt/errors.py", "name=pydocs"], "has a recipe of its own"),
         (["dataset=pydocs", "name=x"], "leave one of the two out"),
         (["dataset=pydocs", "tokenizer=chars"], "Did you mean 'char'?"),
+        (["dataset=pydocs", "tokenizer=none/tokenizer.json"], "none/tokenizer.json: could not be read"),
+        (["dataset=pydocs", "vocab_size=300"], "vocab_size: is for tokenizer=bpe"),
+        (["dataset=pydocs", "tokenizer=bpe", "vocab_size=256"], "vocab_size: 256 is out of range, expected >= 257"),
         (["dataset=pydocs", "val_fraction=1"], "val_fraction: 1.0 is out of range"),
         (["dataset=pydocs", "val_fraction=half"], "val_fraction: expected a number"),
         (["dataset=pydocs", "overwrite=yes"], "overwrite: expected true or false"),

@@ -5,8 +5,11 @@ import pytest
 import torch
 
 from minigpt.data import tokenizers
+from minigpt.data.bpe import train_bpe
+from minigpt.data.hf_files import to_huggingface
+from minigpt.data.hf_tokenizer import HuggingFaceTokenizer
 from minigpt.data.tiktoken_bpe import load_encoding
-from minigpt.data.tokenizers import ByteTokenizer, CharTokenizer, make_tokenizer
+from minigpt.data.tokenizers import ByteTokenizer, CharTokenizer
 from minigpt.errors import UserError
 
 TEXT = "Ein Stück für Élise \u2013 5 € 🎈\n\ttab, <|endoftext|> and 漢字."
@@ -14,7 +17,15 @@ TEXT = "Ein Stück für Élise \u2013 5 € 🎈\n\ttab, <|endoftext|> and 漢�
 
 @pytest.fixture(params=tokenizers.KINDS)
 def tokenizer(request):
-    return make_tokenizer(request.param, TEXT, encoding=str(request.getfixturevalue("ranks_file")))
+    """One of each kind; byte pairs of thirty merges."""
+    makers = {
+        "char": lambda: CharTokenizer.of_text(TEXT),
+        "byte": ByteTokenizer,
+        "tiktoken": lambda: load_encoding(str(request.getfixturevalue("ranks_file"))),
+        "bpe": lambda: train_bpe([TEXT], 290),
+        "huggingface": lambda: HuggingFaceTokenizer(to_huggingface(train_bpe([TEXT], 290))),
+    }
+    return makers[request.param]()
 
 
 def test_decode_is_the_way_back_from_encode(tokenizer):
