@@ -84,8 +84,9 @@ class Model:
             typed(Sampling, sampling, "generate"),
             seed,
             vocab_size=tokenizer.vocab_size,
+            tokenizer=tokenizer,
         )
-        texts = [tokenizer.decode(row.cpu().numpy()) for row in new]
+        texts = [row.text or "" for row in new]
         return texts[0] if isinstance(prompt, str) else texts
 
     def _tokenizer(self) -> Tokenizer:

@@ -46,8 +46,8 @@ def joined(steps: Sequence[Scores], dim: int) -> Scores:
 def score_text(model: GPT, tokens: Tensor, vocab_size: int | None = None, alternatives: int = 0) -> Scores:
     """The scores of ``tokens`` (T,) after the first: (T - 1,) each, on the CPU.
 
-    One forward; a text longer than ``block_size`` is read in windows that each begin at least half a context
-    before the first token they score. model: in eval mode. tokens: below vocab_size. Raises ValueError for fewer than two.
+    One forward; a text longer than ``block_size`` is read in windows that each begin at least half a context before
+    the first token they score. model: in eval mode. tokens: below vocab_size. Raises ValueError for fewer than two.
     """
     if len(tokens) < 2:
         raise ValueError("expected at least two tokens: the first has nothing before it")
