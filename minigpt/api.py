@@ -15,7 +15,7 @@ from minigpt.cli import from_python
 from minigpt.config import TrainConfig
 from minigpt.data.preparation import PrepareConfig
 from minigpt.errors import UserError
-from minigpt.schema import typed
+from minigpt.schema import NonNegativeInt, PositiveInt, check, typed
 from minigpt.training.record import RunRecord, find_runs
 
 if TYPE_CHECKING:
@@ -66,11 +66,18 @@ class Model:
         return [tokenizer.eot_token]
 
     def generate(
-        self, prompt: str | Sequence[str], max_new_tokens: int = 200, *, seed: int = 0, **sampling: Any
+        self,
+        prompt: str | Sequence[str],
+        max_new_tokens: int = 200,
+        *,
+        seed: int = 0,
+        stop: Sequence[str] = (),
+        **sampling: Any,
     ) -> str | list[str]:
         """Continue a prompt, or several as one batch; returns what is new, without the prompt.
 
-        sampling: temperature, top_k and the other options of ``sample.py`` that say how a token is chosen.
+        stop: strings that end a text, and are not in it. sampling: temperature, top_k and the other options of
+        ``sample.py`` that say how a token is chosen. Raises UserError for options that are unknown or out of range.
         """
         from minigpt.generation.config import Sampling
         from minigpt.generation.decoding import generate
@@ -80,10 +87,11 @@ class Model:
         new = generate(
             self.gpt,
             [self.encode(each) for each in prompts],
-            max_new_tokens,
+            check(PositiveInt, max_new_tokens, "max_new_tokens"),
             typed(Sampling, sampling, "generate"),
-            seed,
+            check(NonNegativeInt, seed, "seed"),
             vocab_size=tokenizer.vocab_size,
+            stop=[stop] if isinstance(stop, str) else stop,
             tokenizer=tokenizer,
         )
         texts = [row.text or "" for row in new]

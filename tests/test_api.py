@@ -64,6 +64,7 @@ def test_a_trained_model_goes_on_with_text(record):
     assert model.generate(["to be", "or"], 8, temperature=0) == [
         model.generate(each, 8, temperature=0) for each in ("to be", "or")
     ]
+    assert model.generate("to be", 8, seed=3, top_k=3, stop=[one[2:4]]) == one[: one.index(one[2:4])]
     assert minigpt.load(record.folder / "checkpoint" / "last").meta["step"] == 4
     assert model(torch.tensor([model.encode("to")])).shape == (1, 2, model.gpt.spec.vocab_size)
 
@@ -143,6 +144,8 @@ def test_a_mistake_when_choosing_tokens(record):
     model = minigpt.load(record)
     with pytest.raises(minigpt.UserError, match=r"'temp'\. Did you mean 'temperature'"):
         model.generate("to", 3, temp=1)
+    with pytest.raises(minigpt.UserError, match="max_new_tokens: 0 is out of range"):
+        model.generate("to", 0)
     with pytest.raises(minigpt.UserError, match="has no token to begin a text with"):
         model.generate("", 3)
 
