@@ -117,6 +117,18 @@ def verified(folder: Path, names: Iterable[str]) -> list[Path]:
     return [folder / name for name in names]
 
 
+def cut_off(folder: Path, meta: Mapping[str, Any]) -> str:
+    """What of a checkpoint is missing, or not as long as its ``meta`` says; ``""`` for nothing. Contents are not read:
+    :func:`verified` does that."""
+    for name, listed in meta["files"].items():
+        if isinstance(listed, dict) and Path(name).name == name:
+            if not (folder / name).is_file():
+                return f"{name} is missing"
+            if (size := (folder / name).stat().st_size) != listed.get("bytes"):
+                return f"{name} is torn: {size} bytes where {listed.get('bytes')} were written"
+    return ""
+
+
 def _damage(file: Path, listed: Any) -> str:
     """What is wrong with a file, given its entry in ``meta.json``; nothing is ``""``."""
     if not isinstance(listed, dict):

@@ -207,6 +207,15 @@ def open_own(file: Path) -> BinaryIO:
         return os.fdopen(_open_plain(file, os.O_RDWR | os.O_CREAT | os.O_APPEND | _NO_LINK), "ab")
 
 
+def open_to_read(file: Path, *, links: bool = True, way_out: str = "") -> BinaryIO:
+    """Open a file for reading. links: whether a link is followed.
+
+    Raises UserError for one that is missing or no plain file; a pipe does not make it wait.
+    """
+    with plainly(file, "read", way_out):
+        return os.fdopen(_open_plain(file, os.O_RDONLY | (0 if links else _NO_LINK)), "rb")
+
+
 def read_text(
     file: Path, *, limit: int = LARGEST_TEXT, links: bool = True, errors: str = "strict", way_out: str = ""
 ) -> str:
@@ -215,8 +224,7 @@ def read_text(
 
     Raises UserError for a file that is missing, larger, no plain file or no UTF-8; a pipe does not make it wait.
     """
-    flags = os.O_RDONLY | (0 if links else _NO_LINK)
-    with plainly(file, "read", way_out), os.fdopen(_open_plain(file, flags), "rb") as stream:
+    with open_to_read(file, links=links, way_out=way_out) as stream, plainly(file, "read", way_out):
         content = stream.read(limit + 1)
     if len(content) > limit:
         raise UserError(f"{file}: larger than the {limit >> 20} MiB that such a file can have.{way_out}")

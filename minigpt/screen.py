@@ -19,7 +19,10 @@ _SPECIAL_IN_MARKDOWN = re.compile(r"([\\`*\[\]|])")
 
 def visible(value: object, *, lines: bool = False) -> str:
     """A text with every character that steers a terminal spelt out. lines: its line breaks stay."""
-    return "".join(c if (lines and c == "\n") or not _acts(c) else _spelt(c) for c in str(value))
+    text = str(value)
+    if (text.replace("\n", "") if lines else text).isprintable():
+        return text
+    return "".join(c if (lines and c == "\n") or not _acts(c) else _spelt(c) for c in text)
 
 
 def plain_text(value: object) -> Text:

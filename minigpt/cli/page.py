@@ -46,7 +46,7 @@ def keys_of(root: type, defaults: Any, path: str = "") -> Iterator[tuple[str, An
         group = next((m for m in words.members(hint) if dataclasses.is_dataclass(m)), None)
         if typing.get_origin(hint) is typing.ClassVar or _is_component(hint):
             continue
-        if group is not None and (name in known or name not in explained):
+        if group is not None and (isinstance(said, dict) or name not in explained):
             yield from keys_of(typing.cast(type, group), said, f"{path}{name}.")
         else:
             name_shown = f"{path}{name}" + (".<field>" if group is not None else "")

@@ -2,185 +2,132 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import math
 import shutil
 import sys
+import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-
-from minigpt.checkpoint_folder import find_checkpoint, read_json, read_meta, refused, verified
 from minigpt.errors import UserError
-from minigpt.schema import PositiveInt, options
+from minigpt.hardware import HardwareSpec
+from minigpt.report import columns, listing_table
+from minigpt.report.listing import Entry, Listing
+from minigpt.report.listing_table import Shown
+from minigpt.schema import PositiveFloat, PositiveInt, options
 from minigpt.screen import console, plain_text, say
-from minigpt.training.record import RunRecord, find_runs
-
-SORTS = {
-    "loss": lambda run: _last_if_missing(run.val_loss),
-    "name": lambda run: (False, str(run.folder)),
-    "step": lambda run: (False, run.steps),
-    "params": lambda run: _last_if_missing(run.parameters),
-    "time": lambda run: (False, run.wall_seconds),
-}
 
 
 @options
 class InspectConfig:
     """What to show.
 
-    directory: list all runs below this folder. path: or show one checkpoint, of a run's folder or a checkpoint's.
-    sort: of the list. reverse: largest first; runs without a value stay last. limit: show only so many runs. json: the
-    same, for programs.
+    directory: list what lies below this folder: runs, checkpoints of ours, of nanoGPT and of Hugging Face. path: or
+    show one of them, tensor by tensor. sort: by any column; loss, params, time are short words. reverse: largest
+    first; what has no value stays last. limit: show only so many. where: only what meets every condition:
+    "val_loss<2.3 and softmax=consmax"; signs = != < <= > >=, and ~ for a pattern with *. columns: these alone: figures,
+    scores such as arc_easy.acc, keys of the configuration. checkpoints: the best, last or all checkpoints of every run
+    in place of the runs. hardware: price every model on this machine, too: energy_mj, latency_ms, area_mm2. plugins:
+    modules that register parts of the models to price. json, csv: the same, for programs. watch: look again every
+    so many seconds (interval) until Ctrl-C. interval: of watch.
     """
 
     directory: str = "out"
     path: str | None = None
-    sort: Literal["loss", "name", "step", "params", "time"] = "loss"
+    sort: str = "val_loss"
     reverse: bool = False
     limit: PositiveInt | None = None
+    where: str | None = None
+    columns: list[str] = ()  # type: ignore[assignment]
+    checkpoints: Literal["best", "last", "all"] | None = None
+    hardware: HardwareSpec | None = None
+    plugins: list[str] = ()  # type: ignore[assignment]
     json: bool = False
+    csv: bool = False
+    watch: bool = False
+    interval: PositiveFloat = 2.0
+
+    def __post_init__(self):
+        if self.json and self.csv:
+            raise UserError("csv: json is asked for, too. Take one of them")
+        for key, default in (("watch", False), ("csv", False), ("checkpoints", None), ("where", None), ("limit", None)):
+            if self.path is not None and getattr(self, key) != default:
+                raise UserError(f"{key}: is of a listing; path={self.path} shows one checkpoint. Leave one out")
+        if self.watch and (self.json or self.csv):
+            raise UserError("watch: redraws a table; json and csv are written once. Leave one out")
+        if self.interval != 2.0 and not self.watch:
+            raise UserError("interval: is of watch. Give watch=true, or leave it out")
+        if self.plugins and self.hardware is None:
+            raise UserError("plugins: are needed to price models; without hardware= they would do nothing")
 
 
 def inspect(config: InspectConfig) -> None:
     """Print what the options ask for."""
     if config.path is not None:
-        show_checkpoint(Path(config.path), as_json=config.json)
+        from minigpt.report.checkpoint_view import show
+
+        show(Path(config.path), as_json=config.json)
         return
-    directory = Path(config.directory)
-    runs = ordered(find(directory), config.sort, reverse=config.reverse)
-    show_runs(runs[: config.limit], len(runs), directory, as_json=config.json)
-
-
-def find(directory: Path) -> list[RunRecord]:
-    """The readable runs at or below ``directory``; an unreadable one is named on stderr. Raises UserError for none."""
-    if not directory.is_dir():
-        raise UserError(f"directory: {directory}: no such folder. Runs are in out/ unless training was told otherwise")
-    found = find_runs(directory)
-    if found.unreadable:
-        say(found.complaint(), lines=True, file=sys.stderr)
-    if not found.records:
-        none = "no readable run" if found.unreadable else "no run (run.json)"
-        raise UserError(f"directory: {directory}: {none} in it. Train one: python train.py out={directory}")
-    return found.records
-
-
-def ordered(runs: list[RunRecord], sort: str, *, reverse: bool = False) -> list[RunRecord]:
-    """Runs by one of SORTS, smallest first; those without a value are last either way."""
-    key = SORTS[sort]
-    known, unknown = [r for r in runs if not key(r)[0]], [r for r in runs if key(r)[0]]
-    return sorted(known, key=key, reverse=reverse) + unknown
-
-
-def show_runs(runs: list[RunRecord], total: int, directory: Path, *, as_json: bool) -> None:
-    """Print runs as a table, or as JSON records."""
-    if as_json:
-        records = [dataclasses.asdict(run) | {"folder": str(run.folder)} for run in runs]
-        print(json.dumps(records, indent=1))
+    listing = Listing(Path(config.directory), config.checkpoints)
+    if config.watch:
+        _watch(config, listing)
         return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("run", overflow="fold", min_width=12)
-    table.add_column("status")
-    for title in ("val loss", "best", "at step", "bits/byte", "params", "steps", "tokens", "tok/s", "time"):
-        table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("overrides", overflow="fold")
-    for run in runs:
-        table.add_row(*map(plain_text, _row(run, directory)))
-    _console().print(table)
-    hidden = f", {total - len(runs)} more not shown" if total > len(runs) else ""
-    _console().print(plain_text(f"{len(runs)} runs in {directory}{hidden}"))
+    shown = selected(config, listing.entries())
+    if not shown.entries and not shown.unreadable and not config.where:
+        raise UserError(
+            f"directory: {config.directory}: no run (run.json) and no checkpoint in it. "
+            f"Train one: python train.py out={config.directory}"
+        )
+    if config.json:
+        say(listing_table.as_json(shown), lines=True)
+    elif config.csv:
+        say(listing_table.as_csv(shown).rstrip("\n"), lines=True)
+    else:
+        for line in listing_table.as_table(shown, _width()):
+            say(line)
 
 
-def _row(run: RunRecord, directory: Path) -> list[str]:
-    name = str(run.folder.relative_to(directory)) if run.folder != directory else run.name
-    return [
-        name,
-        run.status + (f": {run.reason}" if run.reason and run.status != "completed" else ""),
-        _number(run.val_loss, ".4f"),
-        _number(run.best_val_loss, ".4f"),
-        _number(run.best_step, ","),
-        _number(run.bits_per_byte, ".4f"),
-        _number(run.parameters, ","),
-        _number(run.steps, ","),
-        _number(run.tokens_seen, ","),
-        _number(run.tokens_per_second, ",.0f"),
-        f"{run.wall_seconds:.0f} s" if run.wall_seconds < 600 else f"{run.wall_seconds / 60:.0f} min",
-        " ".join(f"{key}={value}" for key, value in run.overrides.items()),
-    ]
+def selected(config: InspectConfig, entries: list[Entry]) -> Shown:
+    """What of the entries is shown, in order. Raises UserError for a column that none of them has."""
+    readable = [e for e in entries if e.kind != "unreadable"]
+    if config.hardware is not None:
+        from minigpt.report.pricing import priced
+
+        readable = priced(readable, config.hardware)
+    asked = columns.conditions(config.where, readable) if config.where and readable else []
+    kept = [e for e in readable if all(condition.holds(e) for condition in asked)]
+    kept = columns.ordered(kept, config.sort, reverse=config.reverse)
+    names = [columns.column(name, readable, "columns") for name in config.columns] if config.columns else None
+    unreadable = [] if config.where else [e for e in entries if e.kind == "unreadable"]
+    limit = len(kept) if config.limit is None else config.limit
+    return Shown(kept[:limit], unreadable, max(0, len(kept) - limit), config.directory, names)
 
 
-def show_checkpoint(path: Path, *, as_json: bool) -> None:
-    """Print what a checkpoint is, and name, role, shape, type and statistics of every tensor in it."""
-    folder = find_checkpoint(path)
-    verified(folder, ("model.safetensors", "model.json"))
-    meta, spec = read_meta(folder), read_json(folder, "model.json")
-    tensors = statistics(folder, meta)
-    training = {key: value for key, value in meta.items() if key not in ("format", "files", "roles")}
-    if as_json:
-        print(json.dumps({"folder": str(folder), "meta": training, "model": spec, "tensors": tensors}, indent=1))
-        return
-    console = _console()
-    console.print(plain_text(f"{folder}: " + ", ".join(f"{key} {value}" for key, value in training.items())))
-    sizes = {k: v for k, v in spec.items() if not isinstance(v, (dict, list))}
-    console.print(plain_text("model: " + ", ".join(f"{key} {value}" for key, value in sizes.items())))
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in ("tensor", "role", "shape", "type", "mean", "std", "min", "max"):
-        table.add_column(title, justify="right" if title in ("mean", "std", "min", "max") else "left", no_wrap=True)
-    for each in tensors:
-        numbers = (_number(each[key], ".4g") for key in ("mean", "std", "min", "max"))
-        table.add_row(*map(plain_text, (each["name"], each["role"], _shape(each["shape"]), each["dtype"], *numbers)))
-    console.print(table)
+def _watch(config: InspectConfig, listing: Listing) -> None:
+    """Redraw the table until Ctrl-C, which is how it is meant to end."""
+    from rich.live import Live
 
-
-def statistics(folder: Path, meta: dict[str, Any]) -> list[dict[str, Any]]:
-    """One record per tensor, read one at a time, layers in order; numbers are None for a type numpy does not have."""
-    from safetensors import SafetensorError, safe_open
-
-    roles = meta["roles"] if isinstance(meta.get("roles"), dict) else {}
-    records = []
+    if not sys.stdout.isatty():
+        raise UserError("watch: redraws a terminal, and the output is none. Leave it out")
+    screen = console(highlight=False)
     try:
-        with safe_open(folder / "model.safetensors", framework="numpy") as file:
-            for name in sorted(file.keys(), key=_in_order):
-                view = file.get_slice(name)
-                record = {"name": name, "role": str(roles.get(name, "?")), "shape": view.get_shape()}
-                records.append(record | {"dtype": view.get_dtype()} | _moments(file, name))
-    except (SafetensorError, OSError) as error:
-        raise refused(folder, error) from None
-    return records
+        with Live(console=screen, auto_refresh=False, transient=False, vertical_overflow="crop") as live:
+            while True:
+                shown = selected(config, listing.entries() if listing.directory.is_dir() else [])
+                lines = listing_table.as_table(shown, screen.width - 1)
+                lines += [f"{time.strftime('%H:%M:%S')}, every {config.interval:g} s; Ctrl-C ends"]
+                live.update(plain_text("\n".join(_high(lines, screen.height - 1))), refresh=True)
+                time.sleep(config.interval)
+    except KeyboardInterrupt:
+        return
 
 
-def _moments(file: Any, name: str) -> dict[str, float | None]:
-    nothing = dict.fromkeys(("mean", "std", "min", "max"))
-    try:
-        values = file.get_tensor(name)
-    except TypeError:  # bfloat16 and narrower
-        return nothing
-    if not values.size:
-        return nothing
-    found = {"mean": values.mean(dtype="f8"), "std": values.std(dtype="f8"), "min": values.min(), "max": values.max()}
-    return {key: float(value) for key, value in found.items()}
+def _high(lines: list[str], height: int) -> list[str]:
+    """As many lines as a terminal shows: the first, and the last ones with what they sum up."""
+    if len(lines) <= height or height < 6:
+        return lines
+    return [*lines[: height - 4], f"... {len(lines) - height + 1} more lines", *lines[-3:]]
 
 
-def _in_order(name: str) -> list[Any]:
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in name.split(".")]
-
-
-def _last_if_missing(value: float | None) -> tuple[bool, float]:
-    return (True, 0.0) if value is None or math.isnan(value) else (False, value)
-
-
-def _number(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)
-
-
-def _shape(shape: list[int]) -> str:
-    return " x ".join(map(str, shape)) or "scalar"
-
-
-def _console() -> Console:
-    """As wide as the terminal; wide enough for every column when written to a file."""
-    return console(width=shutil.get_terminal_size((200, 40)).columns, highlight=False)
+def _width() -> int:
+    """That of the terminal; wide enough for every column when written to a file."""
+    return shutil.get_terminal_size((220, 40)).columns
