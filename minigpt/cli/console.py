@@ -17,6 +17,8 @@ COMMANDS = {
     "report": ("report", "report ppa: what runs cost on hardware, against what they reach"),
     "inspect": ("inspect", "runs and checkpoints in a table"),
     "check": ("check", "hold variants to the contracts, those of a plugin too: minigpt check my_plugin"),
+    "import": ("import_", "another project's model as a checkpoint: a Hugging Face folder, nanoGPT's ckpt.pt"),
+    "export": ("export", "a trained model for other projects: format=hf"),
     "components": ("components", "what is registered: names, papers, options, what each learns and can do"),
 }
 """Command -> (module of this room, a line about it)."""

@@ -12,6 +12,7 @@ import torch
 from minigpt.data import tokenizers
 from minigpt.data.tokenizers import Tokenizer
 from minigpt.errors import UserError
+from minigpt.exchange.opened import open_foreign
 from minigpt.model import GPT
 from minigpt.model.checkpoint import Checkpoint, load_checkpoint
 
@@ -28,11 +29,14 @@ class TrainedModel:
 
 
 def load_trained(path: Path | str, device: torch.device | str = "cpu", plugins: Sequence[str] = ()) -> TrainedModel:
-    """Read a run's folder (its best checkpoint, else its last) or a checkpoint's.
+    """Read a run's folder (its best checkpoint, else its last), a checkpoint's, or another project's model.
 
     plugins: modules to import first; those a checkpoint lists are never imported for its sake.
     Raises UserError when there is none, it is torn, of parts not registered here, or has a tokenizer of another model.
     """
+    foreign = open_foreign(path)
+    if foreign is not None:
+        return TrainedModel(foreign.build(device), foreign.checked_tokenizer(), foreign.meta, foreign.place)
     checkpoint = load_checkpoint(path, device, plugins=plugins)
     return TrainedModel(checkpoint.model, _tokenizer(checkpoint), checkpoint.meta, checkpoint.folder)
 

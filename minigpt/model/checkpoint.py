@@ -62,19 +62,20 @@ def save_checkpoint(
     meta: Mapping[str, Any],
     plugins: Sequence[str] = (),
     extra: Mapping[str, Callable[[Path], None]] | None = None,
+    weights: Callable[[Path], None] | None = None,
 ) -> None:
     """Replace ``folder`` by a checkpoint of ``model``, whole or not at all.
 
     model: a GPT, compiled or not. tokenizer: its JSON form. meta: what to remember of the training (step, val_loss);
     the format, the tensors' roles and every file's size and sha256 are added. plugins: the modules that registered the
-    model's parts, for people to know. extra: further files, name -> what writes it, given its path.
+    model's parts, for people to know. extra: further files, name -> what writes it, given its path. weights: writes
+    the file of the weights, for a model whose own are not in memory; None writes those it has.
     """
     gpt = _unwrapped(model)
-    tensors = {name: tensor.detach().contiguous() for name, tensor in _tensors(gpt)}
     roles = {_plain_name(name): role for name, role in gpt.roles().items()}
     spec = plain(gpt.spec) | {"plugins": list(plugins)}
     writers: dict[str, Callable[[Path], None]] = {
-        WEIGHTS: lambda file: save_file(tensors, file, metadata={"format": "pt"}),
+        WEIGHTS: weights or (lambda file: _save_tensors(gpt, file)),
         SPEC: lambda file: _write_json(file, spec),
         TOKENIZER: lambda file: _write_json(file, tokenizer),
     }
@@ -83,6 +84,11 @@ def save_checkpoint(
             raise ValueError(f"{name} is one of a checkpoint's own files")
         writers[name] = write
     replace_checkpoint(Path(folder), writers, {**meta, "parameters": gpt.parameter_count(), "roles": roles})
+
+
+def _save_tensors(model: nn.Module, file: Path) -> None:
+    tensors = {name: tensor.detach().contiguous() for name, tensor in _tensors(model)}
+    save_file(tensors, file, metadata={"format": "pt"})
 
 
 def load_checkpoint(path: Path | str, device: torch.device | str = "cpu", plugins: Sequence[str] = ()) -> Checkpoint:

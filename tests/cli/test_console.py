@@ -94,9 +94,8 @@ def test_a_variant_from_outside_is_listed_like_our_own(tmp_path):
         "class Mine(RMSNorm):\n"
         '    """y = x, nearly.  Nobody 2026, arXiv:2601.00001."""\n'
         "    @options\n"
-        "    class Config:\n"
+        "    class Config(RMSNorm.Config):\n"
         "        eps: float = 1e-3\n"
-        "        gain: bool = True\n"
     )
     root = Path(__file__).parents[2]
     script = f"import sys; sys.path.insert(0, {str(root)!r}); from minigpt.cli.console import main; "

@@ -303,9 +303,8 @@ class PluginNorm(RMSNorm):
     """A norm from outside."""
 
     @options
-    class Config:
-        eps: float = 1e-6
-        gain: bool = True
+    class Config(RMSNorm.Config):
+        pass
 '''
 
 

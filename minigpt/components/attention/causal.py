@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -24,11 +25,12 @@ class CausalAttention(Attention):
 
     Vaswani et al. 2017, arXiv:1706.03762; MQA: Shazeer 2019, arXiv:1911.02150; GQA: Ainslie et al. 2023,
     arXiv:2305.13245; window: Beltagy et al. 2020, arXiv:2004.05150; softcap: Gemma 2, arXiv:2408.00118; qk_norm: Henry
-    et al. 2020, arXiv:2010.04245, with the block's norm.
+    et al. 2020, arXiv:2010.04245, with the block's norm; over all heads at once: OLMo 2, arXiv:2501.00656.
 
     n_kv_head: None is one per query head; query head h reads key head floor(h n_kv_head / n_head), groups may be
-    uneven. window: keys a token sees, itself included. softcap c: scores become c tanh(s / c). dropout: None is
-    model.dropout.
+    uneven. window: keys a token sees, itself included. softcap c: scores become c tanh(s / c). scale_width: scores are
+    divided by its square root; None is head_dim. qk_norm_over: one norm for each head alone, or for all of them
+    together. dropout: None is model.dropout.
 
     x (B, T, C) -> q (B, H, T, d), k, v (B, n_kv_head, S, d) -> scores (B, H, T, S) -> y (B, H, T, d) -> (B, T, C)
     """
@@ -41,7 +43,9 @@ class CausalAttention(Attention):
         n_kv_head: PositiveInt | None = None
         window: PositiveInt | None = None
         softcap: PositiveFloat | None = None
+        scale_width: PositiveFloat | None = None
         qk_norm: bool = False
+        qk_norm_over: Literal["head", "heads"] = "head"
         dropout: Probability | None = None
 
     cases = [
@@ -49,7 +53,9 @@ class CausalAttention(Attention):
         {"n_kv_head": 3},
         {"window": 5},
         {"softcap": 2.0},
+        {"scale_width": 2.0},
         {"qk_norm": True},
+        {"qk_norm": True, "qk_norm_over": "heads", "n_kv_head": 2},
         {"dropout": 0.5},
         {"n_kv_head": 2, "window": 9, "with": {"position": "alibi"}},
     ]
@@ -69,21 +75,26 @@ class CausalAttention(Attention):
                 f"nothing. Take at most {ctx.block_size}, or null"
             )
         self.window, self.softcap = config.window, config.softcap
+        self.scale = 1 / math.sqrt(config.scale_width or self.head_dim)
         self.dropout = ctx.dropout if config.dropout is None else config.dropout
         self.q = ctx.linear(ctx.d_model, self.n_head * self.head_dim, site="q")
         self.k = ctx.linear(ctx.d_model, self.n_kv_head * self.head_dim, site="k")
         self.v = ctx.linear(ctx.d_model, self.n_kv_head * self.head_dim, site="v")
         self.o = ctx.linear(self.n_head * self.head_dim, ctx.d_model, site="o", role="residual_out")
+        self.normed_together = config.qk_norm_over == "heads"
         self.q_norm, self.k_norm = self._build_qk_norm(config, ctx)
         self.softmax = ctx.build("softmax")
         self.position = self.build_position(ctx)
 
     def _build_qk_norm(self, config: Config, ctx: BuildContext):
         if not config.qk_norm:
+            if config.qk_norm_over != "head":
+                raise UserError("attention.qk_norm_over: does nothing without a norm. Set attention.qk_norm=true too")
             return None, None
         if ctx.block.spec("norm", "qk").name == "identity":
             raise UserError("attention.qk_norm: does nothing with norm=identity. Choose another norm, or qk_norm=false")
-        return ctx.norm(self.head_dim, site="qk"), ctx.norm(self.head_dim, site="qk")
+        heads = (self.n_head, self.n_kv_head) if self.normed_together else (1, 1)
+        return tuple(ctx.norm(n * self.head_dim, site="qk") for n in heads)
 
     def new_state(self, batch: int, capacity: int, device: torch.device, dtype: torch.dtype) -> KVCache:
         capacity = capacity if self.window is None else min(capacity, self.window)
@@ -96,8 +107,11 @@ class CausalAttention(Attention):
 
     def project(self, x: Tensor, call: Call) -> tuple[Tensor, Tensor, Tensor]:
         """x: (B, T, C) -> queries, keys and values of this call's tokens, normed and turned: (B, heads, T, d) each."""
-        q, k, v = self._heads(self.q(x)), self._heads(self.k(x)), self._heads(self.v(x))
-        if self.q_norm is not None:
+        q, k, v = self.q(x), self.k(x), self.v(x)  # (B, T, heads d)
+        if self.q_norm is not None and self.normed_together:
+            q, k = self.q_norm(q), self.k_norm(k)
+        q, k, v = self._heads(q), self._heads(k), self._heads(v)
+        if self.q_norm is not None and not self.normed_together:
             q, k = self.q_norm(q), self.k_norm(k)
         if self.position is not None and "rotary" in self.position.serves:
             q, k = self.position.rotate(q, call, "query"), self.position.rotate(k, call, "key")
@@ -124,12 +138,13 @@ class CausalAttention(Attention):
             dropout_p=self.dropout if self.training else 0.0,
             is_causal=is_causal,
             enable_gqa=k.shape[1] != q.shape[1],
+            scale=self.scale,
         )
 
     def attend_explicitly(self, q: Tensor, k: Tensor, v: Tensor, span: Span, key_index: Tensor | None) -> Tensor:
         """Score by score, for every softmax and option the fused kernel does not know."""
         k, v = self._per_query_head(k), self._per_query_head(v)  # (B, H, S, d)
-        scores = (q @ k.transpose(-2, -1)) / math.sqrt(self.head_dim)  # (B, H, T, S)
+        scores = (q @ k.transpose(-2, -1)) * self.scale  # (B, H, T, S)
         if self.softcap is not None:
             scores = self.softcap * torch.tanh(scores / self.softcap)
         index = span.index if key_index is None else key_index
@@ -176,7 +191,7 @@ class CausalAttention(Attention):
         return x[:, torch.arange(self.n_head, device=x.device) * self.n_kv_head // self.n_head]
 
     def hardware_form(self, work: Work) -> dict[str, int]:
-        """Torch scales every score; 1 / sqrt(head_dim) is folded into the query's matrix."""
+        """Torch scales every score; the scale is folded into the query's matrix."""
         return {"mul": work.batch * self.n_head * self._pairs(work)}
 
     def cost(self, work: Work) -> Cost:
@@ -191,9 +206,9 @@ class CausalAttention(Attention):
         )
         parts = {name: getattr(self, name).cost(work) for name in ("q", "k", "v", "o")}
         for name, heads_normed in (("q_norm", self.n_head), ("k_norm", self.n_kv_head)):
-            rows = work.all_tokens * heads_normed
+            rows = work.all_tokens * (1 if self.normed_together else heads_normed)
             if getattr(self, name) is not None:
-                parts[name] = getattr(self, name).cost(work.over(rows, rows * width))
+                parts[name] = getattr(self, name).cost(work.over(rows, work.all_tokens * heads_normed * width))
         if self.position is not None:
             turned = work.all_tokens * (self.n_head + self.n_kv_head)
             parts["position"] = self.position.cost(work.over(turned, scores.elements))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch.nn.functional as F
@@ -13,17 +14,27 @@ from minigpt.components.embedding.base import Embedding
 from minigpt.components.initialiser import Initialiser
 from minigpt.cost import Cost, Matmul, Work
 from minigpt.registry import register
+from minigpt.schema import options
 
 
 @register("embedding", "table")
 class TokenTable(Embedding, nn.Embedding):
     """One learned vector per token.  Learns weight: (vocab_size, d_model), which a tied head multiplies with.
 
-    It is a ``torch.nn.Embedding``, so that what looks for those finds it.
+    It is a ``torch.nn.Embedding``, so that what looks for those finds it. scaled: vectors are multiplied by
+    sqrt(d_model), so that a table drawn for a tied head is of unit size in the stream (Vaswani et al. 2017,
+    arXiv:1706.03762; Gemma, arXiv:2403.08295).
     """
 
-    def __init__(self, config: Any, ctx: BuildContext):
+    @options
+    class Config:
+        scaled: bool = False
+
+    cases = [{"scaled": True}]
+
+    def __init__(self, config: Config, ctx: BuildContext):
         nn.Embedding.__init__(self, ctx.vocab_size, ctx.d_model)
+        self.scale = math.sqrt(ctx.d_model) if config.scaled else None
 
     def reset_parameters(self) -> None:
         """Nothing: first values come from :meth:`init_parameters`."""
@@ -32,7 +43,8 @@ class TokenTable(Embedding, nn.Embedding):
         init.matrix(self.weight, "embedding", fan_in=self.embedding_dim)
 
     def forward(self, tokens: Tensor, call: Call, state: Any = None) -> Tensor:  # type: ignore[override]
-        return F.embedding(tokens, self.weight)
+        vectors = F.embedding(tokens, self.weight)
+        return vectors if self.scale is None else vectors * self.scale
 
     def unembed(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight)
@@ -40,7 +52,9 @@ class TokenTable(Embedding, nn.Embedding):
     def cost(self, work: Work) -> Cost:
         """One row is read per token."""
         n = work.all_tokens * self.embedding_dim
-        return Cost(params=self.own_params(), weights_read={"native": n}, activations=n)
+        ops = {} if self.scale is None else {"mul": n}
+        activations = n if self.scale is None else 3 * n
+        return Cost(params=self.own_params(), weights_read={"native": n}, ops=ops, activations=activations)
 
     def unembed_cost(self, work: Work) -> Cost:
         """The whole table is read once per call."""

@@ -1,0 +1,64 @@
+"""What a person chooses when models come in and go out: the schemas of conf/import.yaml and conf/export.yaml.
+Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from minigpt.errors import UserError
+from minigpt.schema import FilePath, PositiveInt, options
+
+
+@options
+class ImportConfig:
+    """A call of ``minigpt import``.
+
+    source: a Hugging Face folder. out: the checkpoint's folder, which is written and must not be there. block_size: a
+    shorter context than the model's (null: its own). ignore: keys of its config.json that are no reason to refuse it.
+    """
+
+    source: FilePath | None = None
+    out: FilePath | None = None
+    block_size: PositiveInt | None = None
+    ignore: list[str] = ()  # type: ignore[assignment]
+
+    def __post_init__(self):
+        if self.source is None:
+            raise UserError("source: which model? Give a Hugging Face folder, such as source=models/gpt2")
+        if self.out is None:
+            raise UserError(f"out: where to? Give a new folder, such as out=out/{_last(self.source)}")
+
+
+@options
+class ExportConfig:
+    """A call of ``minigpt export``.
+
+    checkpoint: a run's folder, a checkpoint's, or another project's model. format: hf is a folder that transformers
+    opens. out: what is written, and must not be there. family: of models it is written as, in hf (null: the first that
+    can hold it). shard_mib: MiB of the largest file, in hf (null: 4096). plugins: modules that register the model's
+    parts.
+    """
+
+    checkpoint: FilePath | None = None
+    format: Literal["hf"] = "hf"
+    out: FilePath | None = None
+    family: Literal["gpt2", "llama", "mistral", "qwen3", "gemma2", "olmo2", "phi", "gpt_neox"] | None = None
+    shard_mib: PositiveInt | None = None
+    plugins: list[str] = ()  # type: ignore[assignment]
+
+    def __post_init__(self):
+        if self.checkpoint is None:
+            raise UserError("checkpoint: which one? Give a run's folder, such as checkpoint=out/<run>")
+        if self.out is None:
+            raise UserError(f"out: where to? Give a new name, such as out=export/{_last(self.checkpoint)}")
+        for option, formats in FORMATS_OF.items():
+            if getattr(self, option) is not None and self.format not in formats:
+                raise UserError(f"{option}: is an option of format={'|'.join(formats)}; {self.format} would ignore it")
+
+
+FORMATS_OF = {"family": ("hf",), "shard_mib": ("hf",)}
+"""Option -> the formats that have it; None is not said."""
+
+
+def _last(path: str) -> str:
+    return path.rstrip("/").rpartition("/")[2] or "model"

@@ -1,0 +1,40 @@
+"""``minigpt import``: another project's model as a checkpoint of ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from minigpt.errors import UserError
+from minigpt.exchange.config import ImportConfig
+from minigpt.exchange.opened import Opened, open_foreign
+from minigpt.exchange.tensor_files import write_safetensors
+from minigpt.model.checkpoint import save_checkpoint
+from minigpt.screen import say
+
+
+def import_(config: ImportConfig) -> None:
+    """Read ``source``, write ``out``, and say what it is."""
+    source, out = str(config.source), Path(str(config.out))
+    opened = open_foreign(source, block_size=config.block_size, ignore=config.ignore)
+    if opened is None:
+        raise UserError(f"source: {source}: expected a Hugging Face folder (config.json, *.safetensors)")
+    import_model(opened, out)
+    spec = opened.spec
+    say(
+        f"{out}: {opened.origin}, {opened.plan.parameter_count():,} parameters, {spec.n_layer} layers of "
+        f"{spec.d_model}, context {spec.block_size}, vocabulary {spec.vocab_size}"
+    )
+
+
+def import_model(opened: Opened, out: Path) -> None:
+    """Write a checkpoint of ours, tensor by tensor and bit by bit, into a folder that is not there yet."""
+    if out.exists() or out.is_symlink():
+        raise UserError(f"out: {out} is there already and is not overwritten. Choose another name")
+    tokenizer = opened.checked_tokenizer()
+    save_checkpoint(
+        out,
+        opened.plan,
+        tokenizer=tokenizer.to_json(),
+        meta={**opened.meta, "family": opened.origin, "source": opened.place.name},
+        weights=lambda file: write_safetensors(file, opened.tensors.forms(), opened.tensors.read),
+    )
