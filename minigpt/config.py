@@ -20,6 +20,7 @@ from minigpt import presets, registry, schema
 from minigpt.blocks import BlockSpec, LayerCount, ShareSpec, resolve_blocks, resolve_sites
 from minigpt.errors import UserError
 from minigpt.files import read_text
+from minigpt.mixture import Stage, canonical, check_mixture, stages_of
 from minigpt.plugins import load_plugins, module_name
 from minigpt.registry import Component, Parts, Spec
 from minigpt.schema import (
@@ -47,15 +48,34 @@ Length = Annotated[int, Range(ge=1), Limit(2**28)]  # of a context or a vocabula
 
 @options
 class DataConfig:
-    """Which prepared dataset: ``folder/name``.
+    """Which prepared dataset, ``folder/name``, or which several.
 
-    name: of the dataset. folder: where datasets lie. val_tokens: validate on the first so many tokens (None: all of
-    them).
+    name: of the dataset; in a mix, of the one whose validation loss is the run's. folder: where datasets lie.
+    val_tokens: validate on the first so many tokens (None: all of them). order: of what is learned from: windows at
+    random places, or epochs, each with every block of the text once. mix: dataset -> weight, of several with one
+    tokenizer; only the ratios matter. curriculum: stages of the training, one after the other, each with its mix.
     """
 
     name: Name = "pydocs"
     folder: FilePath = "data"
     val_tokens: Count | None = None
+    order: Literal["random", "epochs"] = "random"
+    mix: dict[str, PositiveFloat] = field(default_factory=dict)
+    curriculum: list[Stage] = ()  # type: ignore[assignment]
+
+    def __post_init__(self):
+        check_mixture(self.name, self.mix, self.curriculum)
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Of a training that mixes datasets; none where it has one."""
+        return stages_of(self.mix, self.curriculum)
+
+    def identity(self) -> dict[str, Any]:
+        """What of it decides the result."""
+        content = {"name": self.name, "folder": self.folder, "val_tokens": self.val_tokens}
+        order = {} if self.order == "random" else {"order": self.order}
+        return content | order | canonical(self.mix, self.curriculum)
 
 
 @options
@@ -247,6 +267,7 @@ class TrainConfig:
             content.pop(key)
         for key in NOT_IDENTITY_OF_TRAINING:
             content["training"].pop(key)
+        content["data"] = self.data.identity()
         content["plugins"] = [module_name(plugin) for plugin in self.plugins]
         content["sites"] = schema.plain(self.default_block().sites)
         if self.pattern or self.layers:  # what every layer is, however it is said

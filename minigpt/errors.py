@@ -14,6 +14,11 @@ class UserError(Exception):
     """
 
 
+class OutsideError(UserError):
+    """What a run met around it, not what was asked of it: a full disk, a file that somebody replaced. When that is
+    mended, the same command goes on; a trial that ends with it has not failed."""
+
+
 def shown(value: object, longest: int = 120) -> str:
     """A value as one short line that does nothing to a screen: control characters are spelt out, a long text is cut."""
     try:

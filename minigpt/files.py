@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from minigpt.errors import UserError
+from minigpt.errors import OutsideError, UserError
 
 try:
     import fcntl
@@ -38,7 +38,7 @@ _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 _FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
-class DiskFullError(UserError):
+class DiskFullError(OutsideError):
     """There is no room left to write, on the disk, in a quota or under a limit on file sizes."""
 
 

@@ -15,7 +15,7 @@ from minigpt.data.pickles import read_nanogpt_meta
 from minigpt.data.recipe import recipe_names
 from minigpt.data.token_file import TokenFile
 from minigpt.data.tokenizers import Tokenizer
-from minigpt.errors import UserError, did_you_mean
+from minigpt.errors import OutsideError, UserError, did_you_mean
 from minigpt.files import read_json, sha256_of, sha256_of_text
 from minigpt.schema import NonNegativeInt, PositiveInt, options, typed
 
@@ -105,10 +105,18 @@ def check_name(name: str) -> str:
 
 
 def open_prepared(name: str, folder: str | Path) -> Prepared:
-    """Open ``folder/name``. Raises UserError when it is not there, not whole, or not what its meta.json says."""
+    """Open ``folder/name``. Raises OutsideError when it is not there, not whole, or not what its meta.json says: put
+    right, it lets the same command go on."""
     path = Path(folder) / check_name(name)
+    try:
+        return _opened(name, path)
+    except UserError as error:
+        raise OutsideError(str(error)) from None
+
+
+def _opened(name: str, path: Path) -> Prepared:
     if not (path / "meta.json").is_file() and not (path / "meta.pkl").is_file():
-        raise _not_prepared(name, folder)
+        raise _not_prepared(name, path.parent)
     for split in SPLITS:
         if not (path / f"{split}.bin").is_file():
             raise UserError(f"{path}: {split}.bin is missing.{_again(name, path)}")

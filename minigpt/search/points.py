@@ -14,6 +14,7 @@ from typing import Any
 from minigpt import config, presets, registry, schema
 from minigpt.config import TrainConfig
 from minigpt.errors import UserError
+from minigpt.mixture import names_of
 from minigpt.search.progress import counted
 
 _OWN_KEYS = ("name", "resume")
@@ -43,22 +44,21 @@ class CombinationCheck:
     """
 
     def __init__(self) -> None:
-        self._datasets: dict[tuple[str, str, int | None, int], Any] = {}
+        self._datasets: dict[tuple[Any, ...], Any] = {}
         self._outcomes: dict[str, str] = {}
 
     def __call__(self, run: TrainConfig) -> None:
         """Raise UserError when the run's data or its combination of parts cannot work."""
-        from minigpt.data.dataset import open_dataset  # torch: not before there is something to build
-        from minigpt.model import resolve
+        from minigpt.model import resolve  # torch: not before there is something to build
         from minigpt.training.init_from import find_parent
-        from minigpt.training.plan import plan_of
+        from minigpt.training.plan import dataset_of, plan_of, schedule_of
 
-        data, block_size = run.data, run.model.block_size
-        key = (data.name, data.folder, data.val_tokens, block_size)
+        data = run.data
+        key = (data.name, data.folder, data.val_tokens, run.model.block_size, *names_of(data.stages))
         if key not in self._datasets:
-            self._datasets[key] = open_dataset(
-                data.name, data.folder, block_size=block_size, val_tokens=data.val_tokens
-            )
+            self._datasets[key] = dataset_of(run)
+        elif data.stages:
+            schedule_of(run)  # of this point; the datasets are those of another, with weights of its own
         dataset = self._datasets[key]
         spec = resolve(dataclasses.replace(run, seed=0), dataset.vocab_size)
         what = json.dumps([key, *map(schema.plain, (spec, run.task, run.init_from))])

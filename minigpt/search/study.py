@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minigpt import config, registry
-from minigpt.data.dataset_folder import open_prepared
+from minigpt.data.mixing import hash_of
 from minigpt.errors import UserError
 from minigpt.files import Holder, Lock, explained, is_disk_full
+from minigpt.mixture import names_of
 from minigpt.screen import say
 from minigpt.search.launcher import FinishedJob, Job, Launcher
 from minigpt.search.points import Point, for_study, trial_name, unique
@@ -122,15 +123,17 @@ class Study:
                 self._settle(FinishedJob(Job(folder, threads), -signal.SIGINT), trial)
 
     def _refuse_other_data(self, points: Sequence[Point]) -> None:
-        """Raise UserError when a result that would be taken over was trained on data that has changed since."""
-        hashes: dict[tuple[str, str], str] = {}
+        """Raise UserError when a trial that would be taken over, or gone on with, was trained on data that has changed
+        since."""
+        hashes: dict[tuple[str, ...], str] = {}
         for point in points:
-            record, data = self.record(point), point.run.data
+            record, data = self.records.get(point.identity), point.run.data
             if record is None or record.dataset_hash is None:
                 continue
-            if (data.name, data.folder) not in hashes:
-                hashes[data.name, data.folder] = open_prepared(data.name, data.folder).meta.hash
-            now = hashes[data.name, data.folder]
+            key = (data.name, data.folder, *names_of(data.stages))
+            if key not in hashes:
+                hashes[key] = hash_of(data)
+            now = hashes[key]
             if now != record.dataset_hash:
                 raise UserError(
                     f"study: '{record.folder}' was trained on other data (dataset hash {record.dataset_hash[:12]}, "

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from minigpt import config
 from minigpt.config import TrainConfig
+from minigpt.errors import OutsideError
 from minigpt.files import Holder, Lock, is_disk_full
 from minigpt.screen import say
 from minigpt.training.record import FINAL, LOCK, read_run
@@ -46,7 +47,7 @@ def train(folder: Path) -> int:
         except BaseException as error:
             record = read_run(folder)
             if record.status == "running":  # it ended before the run itself could say so
-                again = isinstance(error, KeyboardInterrupt) or is_disk_full(error)
+                again = isinstance(error, KeyboardInterrupt | OutsideError) or is_disk_full(error)
                 reason = "" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
                 record.close_without_room("interrupted" if again else "failed", reason)
             raise

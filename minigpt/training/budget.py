@@ -24,19 +24,20 @@ class Budget:
 
     def fraction(self, step: int, seconds: float) -> float:
         """Share of the budget spent after ``step`` steps and ``seconds``: that of the nearest limit. 1 ends the run."""
-        limit = self._step_limit()
+        limit = self.step_limit()
         spent = 0.0 if limit is None else step / limit
         return min(1.0, max(spent, 0.0 if self.seconds is None else seconds / self.seconds))
 
     def total_steps(self, step: int, seconds: float) -> float:
         """Steps the whole run will have: exact where steps or tokens limit it, estimated where time does."""
-        limit = self._step_limit()
+        limit = self.step_limit()
         fraction = self.fraction(step, seconds)
         if limit is not None and fraction <= step / limit:
             return limit
         return max(step, 1) / max(fraction, 1e-9)
 
-    def _step_limit(self) -> int | None:
+    def step_limit(self) -> int | None:
+        """Steps of the whole run; None where only time limits it."""
         by_tokens = None if self.tokens is None else math.ceil(self.tokens / self.tokens_per_step)
         limits = [limit for limit in (self.steps, by_tokens) if limit is not None]
         return min(limits) if limits else None

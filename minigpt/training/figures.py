@@ -11,7 +11,18 @@ from torch import Tensor
 from minigpt.errors import UserError
 
 STANDING = frozenset(
-    {"step", "tokens", "seconds", "train_loss", "lr", "grad_norm", "tokens_per_second", "val_loss", "bits_per_byte"}
+    {
+        "step",
+        "tokens",
+        "seconds",
+        "train_loss",
+        "lr",
+        "grad_norm",
+        "tokens_per_second",
+        "val_loss",
+        "bits_per_byte",
+        "val_loss_mean",
+    }
 )
 """Names that every run's log lines use; nothing a task or a model measures may be called so."""
 

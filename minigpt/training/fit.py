@@ -15,9 +15,9 @@ from typing import Any
 from minigpt import registry
 from minigpt.config import TrainConfig
 from minigpt.cost import Work
-from minigpt.data.dataset import Dataset, open_dataset
+from minigpt.data.dataset import Dataset
 from minigpt.device import Precision, choose_device, choose_precision, is_out_of_memory, seed_everything, set_up
-from minigpt.errors import UserError, shown
+from minigpt.errors import OutsideError, UserError, shown
 from minigpt.files import DiskFullError, Lock, is_disk_full
 from minigpt.model import GPT, resolve
 from minigpt.screen import say
@@ -34,7 +34,7 @@ from minigpt.training.hooks.trackers import Tracking
 from minigpt.training.init_from import find_parent
 from minigpt.training.interruption import CLOSED, Interruption
 from minigpt.training.matching import code_of, told_of_code, went_on
-from minigpt.training.plan import plan_of
+from minigpt.training.plan import dataset_of, plan_of
 from minigpt.training.record import RunRecord, provenance, read_run
 from minigpt.training.state import SavedState, UnusableStateError, last_checkpoint, load_state
 from minigpt.training.trainer import Trainer, over
@@ -68,9 +68,7 @@ def train(run: TrainConfig, folder: RunFolder, overrides: Mapping[str, Any], hoo
     set_up(device, run.training.threads)
     precision = choose_precision(run.training.precision, device, run.model.d_model)
     refuse_unbuildable(run)
-    dataset = open_dataset(
-        run.data.name, run.data.folder, block_size=run.model.block_size, val_tokens=run.data.val_tokens
-    )
+    dataset = dataset_of(run)
     plan = plan_of(run, dataset)
     quick_check(plan.spec)
     checkpoint, state = (None, None) if former is None else find_state(former, dataset)
@@ -198,6 +196,8 @@ def close_failed(record: RunRecord, error: BaseException) -> RunRecord:
             raise DiskFullError(
                 f"{record.folder}: disk full ({first}). Make room, then resume={record.folder}"
             ) from error
+    elif isinstance(error, OutsideError):
+        record.updated(status="interrupted", reason=first)
     else:
         named = first if isinstance(error, UserError) else f"{type(error).__name__}: {first}"
         record.updated(status="failed", reason=named)

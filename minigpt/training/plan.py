@@ -4,11 +4,26 @@ from __future__ import annotations
 
 from minigpt import registry
 from minigpt.config import TrainConfig
-from minigpt.data.dataset import Dataset
+from minigpt.data.dataset import Dataset, open_data
+from minigpt.data.mixing import Schedule
 from minigpt.errors import UserError
 from minigpt.model import GPT, resolve
 from minigpt.model.gpt import refuse_without_weights
+from minigpt.training.budget import Budget
 from minigpt.training.companions import check_task
+
+
+def dataset_of(run: TrainConfig) -> Dataset:
+    """What the run reads, checked. Raises UserError for data that are not there, not whole or do not fit together."""
+    return open_data(run.data, block_size=run.model.block_size, schedule=schedule_of(run))
+
+
+def schedule_of(run: TrainConfig) -> Schedule | None:
+    """How the run mixes datasets; None where it has one. Raises UserError for a mix that does not fit its length."""
+    if not run.data.stages:
+        return None
+    steps = Budget.of(run.training, run.model.block_size).step_limit()
+    return Schedule.of(run.data.stages, steps, run.training.gradient_accumulation, run.training.batch_size)
 
 
 def plan_of(run: TrainConfig, dataset: Dataset) -> GPT:

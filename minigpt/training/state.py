@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from minigpt.errors import UserError
+from minigpt.errors import OutsideError, UserError
 from minigpt.model.checkpoint import find_checkpoint, verified
 from minigpt.schema import typed
 from minigpt.training.record import RunRecord
@@ -25,7 +25,8 @@ class Standing:
     seconds: of the run so far, all its sessions together; training_seconds: without validation and saving.
     evaluated_at: the step of the last validation, -1 for none. without_improvement: validations since the best one that
     counts for patience, patience_loss its loss.
-    figures: what the last log line says beyond the standing names. window: sums since that line, as plain values;
+    figures: what the last log line says beyond the standing names; val_figures: what the last validation does.
+    window: sums since the last log line, as plain values;
     window_steps, window_tokens, window_seconds: steps, tokens and time since then.
     """
 
@@ -35,6 +36,7 @@ class Standing:
     training_seconds: float = 0.0
     train_loss: float | None = None
     figures: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    val_figures: Mapping[str, float] = dataclasses.field(default_factory=dict)
     val_loss: float | None = None
     bits_per_byte: float | None = None
     best_val_loss: float = math.inf
@@ -94,7 +96,7 @@ def load_state(checkpoint: Path, dataset_hash: str) -> SavedState:
     except Exception as error:  # whatever unpickling a stranger's file raises
         raise UserError(f"{file}: cannot be read ({(str(error).splitlines() or [''])[0]}). Start a new run") from None
     if state.dataset_hash != dataset_hash:
-        raise UserError(
+        raise OutsideError(
             f"{file}: trained on other data (dataset hash {str(state.dataset_hash)[:12]}, now {dataset_hash[:12]}). "
             f"Prepare the dataset as it was, or start a new run"
         )

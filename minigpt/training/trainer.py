@@ -6,8 +6,9 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Literal
 
 import torch
@@ -206,15 +207,17 @@ class Trainer:
         sizes = (self.options.batch_size, self.block_size)
         with self.settled():
             found = validate(self.model, self.dataset, *sizes, self.precision, give_up)
-            if found is None:
+            others = None if found is None else self._validated_others(found, give_up)
+            if found is None or others is None:
                 return ""
+            self.at.val_figures = others
             line = {
                 "step": self.at.step,
                 "tokens": self.at.tokens,
                 "seconds": round(self.seconds, 3),
                 "val_loss": found.loss,
                 "bits_per_byte": found.bits_per_byte,
-            }
+            } | others
             diverged = self._diverged("validation", found.loss)
             best = not diverged and self._remember(found)
             for hook in self.hooks.values():
@@ -222,6 +225,19 @@ class Trainer:
             if best:
                 self.save("best")
         return diverged
+
+    def _validated_others(self, main: Validation, give_up: Callable[[], bool]) -> dict[str, float] | None:
+        """Of a run on several datasets, the loss on each, and their mean, in which all count the same whatever the mix:
+        runs with other weights compare. Nothing for a run on one; None when it was given up."""
+        losses = {self.dataset.name: main.loss}
+        for name, other in self.dataset.others.items():
+            found = validate(self.model, other, self.options.batch_size, self.block_size, self.precision, give_up)
+            if found is None:
+                return None
+            losses[name] = found.loss
+        if len(losses) == 1:
+            return {}
+        return {f"val_loss.{name}": loss for name, loss in losses.items()} | {"val_loss_mean": fmean(losses.values())}
 
     def _remember(self, found: Validation) -> bool:
         """Take a validation into the standing; returns whether it is the best so far."""
@@ -274,7 +290,9 @@ class Trainer:
             "best_val_loss": at.best_val_loss if at.best_step is not None else None,
             "best_step": at.best_step,
             "train_loss": at.train_loss if at.train_loss is not None and math.isfinite(at.train_loss) else None,
-            "figures": {name: value for name, value in at.figures.items() if math.isfinite(value)},
+            "figures": {
+                n: value for n, value in (*at.figures.items(), *at.val_figures.items()) if math.isfinite(value)
+            },
             "steps": at.step,
             "tokens_seen": at.tokens,
             "wall_seconds": round(self.seconds, 3),

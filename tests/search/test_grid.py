@@ -53,6 +53,7 @@ def by_grid(texts: list[str]) -> list[TrainConfig | str]:
 
 
 GRIDS = {
+    "weights of a mix": "++data.mix.pydocs=0.3,0.7 ++data.mix.mine=0.3",
     "values": "++optimizer.lr=1e-3,2e-3,3 ++seed=range(0,3) ++training.max_steps=10",
     "axes and their options": "softmax=softmax,consmax,relumax norm=rmsnorm,layernorm ++norm.eps=1e-5,1e-6",
     "an option only one word has": "attention=causal,linear ++attention.window=4,8",

@@ -34,7 +34,7 @@ class Display(Hook):
 
     def begin(self, run: Trainer) -> None:
         self.bar.start()
-        self.say(run, f"{run.config.data.name}, {run.precision.name} on {run.device}, in {run.folder}")
+        self.say(run, f"{run.dataset.label}, {run.precision.name} on {run.device}, in {run.folder}")
 
     def logged(self, run: Trainer, line: Mapping[str, Any]) -> None:
         own = "".join(f"  {name} {value:.3g}" for name, value in line.items() if name not in STANDING)
@@ -44,9 +44,10 @@ class Display(Hook):
     def validated(self, run: Trainer, line: Mapping[str, Any], best: bool) -> None:
         seconds, fraction = line["seconds"], run.fraction
         left = seconds * (1 - fraction) / fraction if fraction else math.nan
+        others = "".join(f" {name} {line[f'val_loss.{name}']:.4f}" for name in run.dataset.others)
         self.say(
             run,
-            f"step {line['step']:>6}  val loss {line['val_loss']:.4f}{'*' if best else ' '} "
+            f"step {line['step']:>6}  val loss {line['val_loss']:.4f}{'*' if best else ' '}{others} "
             f"{line['bits_per_byte']:.3f} bits/byte  {seconds:.0f} s, {left:.0f} s left",
         )
 
