@@ -92,7 +92,7 @@ def _byte_pairs(ranks: Mapping[bytes, int], special: Mapping[str, int], pattern:
         "byte_fallback": False,
         "ignore_merges": True,  # a word that is a token is that token, as tiktoken has it
         "vocab": {byte_alphabet.to_characters(token): rank for token, rank in ranks.items()},
-        "merges": [[byte_alphabet.to_characters(part) for part in pair] for pair in _pairs(ranks)],
+        "merges": [[byte_alphabet.to_characters(part) for part in pair] for pair in merge_pairs(ranks)],
     }
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
     steps: list[dict[str, Any]] = [level]
@@ -108,7 +108,7 @@ def _byte_pairs(ranks: Mapping[bytes, int], special: Mapping[str, int], pattern:
     return _content(model, added, pre_tokenizer={"type": "Sequence", "pretokenizers": steps}, decoder=level)
 
 
-def _pairs(ranks: Mapping[bytes, int]) -> list[tuple[bytes, bytes]]:
+def merge_pairs(ranks: Mapping[bytes, int]) -> list[tuple[bytes, bytes]]:
     """All pairs that merge, in order: tiktoken joins any two tokens whose bytes together are a token."""
     found = []
     for token, rank in ranks.items():
