@@ -11,6 +11,7 @@ def main(config: ExportConfig) -> None:
     """Write a trained model in the form another project opens.
 
     {this} checkpoint=out/<run> format=hf out=<new folder>    for transformers, and what reads its files
+    {this} checkpoint=out/<run> format=gguf out=<new>.gguf    for llama.cpp, and what is built on it
     """
     from minigpt.exchange.exporting import export
 

@@ -34,16 +34,17 @@ class ExportConfig:
     """A call of ``minigpt export``.
 
     checkpoint: a run's folder, a checkpoint's, or another project's model. format: hf is a folder that transformers
-    opens. out: what is written, and must not be there. family: of models it is written as, in hf (null: the first that
-    can hold it). shard_mib: MiB of the largest file, in hf (null: 4096). plugins: modules that register the model's
-    parts.
+    opens, gguf a file for llama.cpp. out: what is written, and must not be there. family: of models it is written as,
+    in hf (null: the first that can hold it). shard_mib: MiB of the largest file, in hf (null: 4096). precision: of the
+    matrices, in gguf (null: f32). plugins: modules that register the model's parts.
     """
 
     checkpoint: FilePath | None = None
-    format: Literal["hf"] = "hf"
+    format: Literal["hf", "gguf"] = "hf"
     out: FilePath | None = None
     family: Literal["gpt2", "llama", "mistral", "qwen3", "gemma2", "olmo2", "phi", "gpt_neox"] | None = None
     shard_mib: PositiveInt | None = None
+    precision: Literal["f32", "f16", "bf16"] | None = None
     plugins: list[str] = ()  # type: ignore[assignment]
 
     def __post_init__(self):
@@ -56,7 +57,7 @@ class ExportConfig:
                 raise UserError(f"{option}: is an option of format={'|'.join(formats)}; {self.format} would ignore it")
 
 
-FORMATS_OF = {"family": ("hf",), "shard_mib": ("hf",)}
+FORMATS_OF = {"family": ("hf",), "shard_mib": ("hf",), "precision": ("gguf",)}
 """Option -> the formats that have it; None is not said."""
 
 

@@ -8,10 +8,12 @@ from pathlib import Path
 from minigpt.errors import UserError
 from minigpt.exchange.config import ExportConfig
 from minigpt.exchange.families import FAMILIES
+from minigpt.exchange.gguf_export import export_gguf
 from minigpt.exchange.hf_folder import SHARD_MIB, write_folder
 from minigpt.exchange.huggingface import choose_family
 from minigpt.exchange.opened import Opened, open_model
 from minigpt.exchange.tensor_map import Exported
+from minigpt.exchange.trained import load_trained
 from minigpt.screen import say
 
 
@@ -26,7 +28,12 @@ def _hf(config: ExportConfig) -> list[str]:
     return export_hf(opened, Path(str(config.out)), family=config.family, shard_mib=config.shard_mib or SHARD_MIB)
 
 
-FORMATS: dict[str, Callable[[ExportConfig], list[str]]] = {"hf": _hf}
+def _gguf(config: ExportConfig) -> list[str]:
+    trained = load_trained(str(config.checkpoint), plugins=config.plugins)
+    return export_gguf(trained, Path(str(config.out)), config.precision or "f32")
+
+
+FORMATS: dict[str, Callable[[ExportConfig], list[str]]] = {"hf": _hf, "gguf": _gguf}
 """format -> what writes it; returns what a person should know of the result, line by line."""
 
 

@@ -35,13 +35,15 @@ def export_gguf(trained: TrainedModel, out: Path, precision: Precision = "f32") 
     Raises UserError for a model that llama.cpp cannot compute, saying why, and when the package gguf is missing.
     """
     gguf = _package()
+    if out.exists() or out.is_symlink():
+        raise UserError(f"out: {out} is there already and is not overwritten. Choose another name")
     model, words = trained.model, vocabulary(trained.tokenizer)
     architecture = architecture_of(model)
     tensors = dict(_tensors(model, architecture, words.size))
     if precision == "f16":
         _refuse_overflow(tensors)
-    if out.exists():
-        raise UserError(f"out: {out} is there already and is not overwritten. Choose another name")
+    with plainly(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
     with plainly(out), replacing(out) as temporary:
         writer = gguf.GGUFWriter(temporary, architecture.name)
         _write_model(writer, model, architecture, precision)
@@ -54,7 +56,8 @@ def export_gguf(trained: TrainedModel, out: Path, precision: Precision = "f32") 
         writer.write_tensors_to_file()
         writer.close()
         _verify(gguf, temporary, tensors, precision)
-    return list(_notes(model, words))
+    size = f"{model.parameter_count():,} parameters, {out.stat().st_size / 1e6:.1f} MB"
+    return [f"{out}: {architecture.name}, {precision}, {size}", *_notes(model, words)]
 
 
 def _package() -> Any:
@@ -173,7 +176,7 @@ def _tensors(model: GPT, architecture: Architecture, vocab_size: int) -> Iterato
         yield "output.weight", _plain(table)
 
 
-_HEAD_OF_ITS_OWN = ("gptneox", "nemotron")
+_HEAD_OF_ITS_OWN = ("gptneox", "nemotron", "olmo2")
 """Architectures that never take the token table for the head."""
 
 
@@ -183,8 +186,9 @@ def _plain(tensor: Tensor) -> Tensor:
 
 def _block(block: Any, architecture: Architecture) -> Iterator[tuple[str, Tensor]]:
     attention, mlp = block.attention, block.mlp
-    yield from _norm("attn_norm", block.attention_norm, architecture)
-    yield from _norm("ffn_norm", block.mlp_norm, architecture)
+    after = "res_post_norm" in architecture.parts["layout"]
+    yield from _norm("post_attention_norm" if after else "attn_norm", block.attention_norm, architecture)
+    yield from _norm("post_ffw_norm" if after else "ffn_norm", block.mlp_norm or block.attention_norm, architecture)
     if architecture.fused:
         yield from _fused_maps(attention, architecture)
     else:
@@ -202,7 +206,8 @@ def _block(block: Any, architecture: Architecture) -> Iterator[tuple[str, Tensor
 
 def _norm(name: str, norm: Any, architecture: Architecture) -> Iterator[tuple[str, Tensor]]:
     width = norm.shape[0] if norm.gain is None else norm.gain.numel()
-    yield f"{name}.weight", torch.ones(width) if norm.gain is None else norm.gain
+    gain = torch.ones(width) if norm.gain is None else norm.gain
+    yield f"{name}.weight", gain + 1 if getattr(norm, "unit_offset", False) else gain
     bias = getattr(norm, "bias", None)
     if bias is not None:
         yield f"{name}.bias", bias
@@ -222,10 +227,10 @@ def _map(name: str, linear: Any, architecture: Architecture, order: Tensor | Non
 def _fused_maps(attention: Any, architecture: Architecture) -> Iterator[tuple[str, Tensor]]:
     maps = [attention.q, attention.k, attention.v]
     yield "attn_qkv.weight", torch.cat([linear.weight for linear in maps])
-    if attention.q.bias is not None:
-        yield "attn_qkv.bias", torch.cat([linear.bias for linear in maps])
-    elif architecture.bias == "zeros":
-        yield "attn_qkv.bias", torch.zeros(sum(linear.out_features for linear in maps))
+    if architecture.bias == "zeros" or any(linear.bias is not None for linear in maps):
+        zeros = [torch.zeros(linear.out_features) for linear in maps]
+        biases = [zero if linear.bias is None else linear.bias.cpu() for linear, zero in zip(maps, zeros, strict=True)]
+        yield "attn_qkv.bias", torch.cat(biases)
 
 
 def _neighbours(attention: Any) -> Tensor:

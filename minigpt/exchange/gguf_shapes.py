@@ -11,6 +11,8 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Literal
 
+from torch import nn
+
 from minigpt import registry, schema
 from minigpt.errors import UserError
 from minigpt.model import GPT
@@ -22,7 +24,8 @@ Bias = Literal["kept", "zeros", "none"]
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """name: GGUF's. parts: axis -> the components it computes. qk_norm: whether queries and keys are normed.
+    """name: GGUF's. parts: axis -> the components it computes. qk_norm: whether queries and keys are normed, each
+    head alone or all together (qk_norm_over).
 
     fused: query, key and value maps lie in one matrix. neighbours: rotary pairs are (0, 1), (2, 3) ... of a head, where
     ours are (i, i + r/2), so that rows of the query and key maps change places. whole_head: all of a head is turned.
@@ -32,6 +35,7 @@ class Architecture:
     name: str
     parts: Mapping[str, tuple[str, ...]]
     qk_norm: bool = False
+    qk_norm_over: str = "head"
     fused: bool = False
     neighbours: bool = False
     whole_head: bool = False
@@ -49,6 +53,14 @@ _LEARNED, _ROPE, _ALIBI = ({"position": (name,)} for name in ("learned", "rope",
 ARCHITECTURES = (
     Architecture("llama", _GATED, neighbours=True, whole_head=True),
     Architecture("qwen3", _GATED, qk_norm=True, whole_head=True, bias="none"),
+    Architecture(
+        "olmo2",
+        _GATED | {"layout": ("res_post_norm",)},
+        qk_norm=True,
+        qk_norm_over="heads",
+        whole_head=True,
+        bias="none",
+    ),
     Architecture("gpt2", _PLAIN | _LEARNED, fused=True, square=True, bias="zeros", norm_bias="zeros"),
     Architecture("starcoder2", _PLAIN | _ROPE, whole_head=True, bias="zeros", norm_bias="zeros"),
     Architecture(
@@ -65,8 +77,10 @@ ARCHITECTURES = (
 """The first that fits is taken."""
 
 _OPTIONS = {
-    "attention": {"n_kv_head", "qk_norm", "dropout", "window", "softcap"},
-    "norm": {"eps", "gain", "bias"},
+    "attention": {"n_kv_head", "qk_norm", "qk_norm_over", "dropout", "window", "softcap"},
+    "norm": {"eps", "gain", "bias", "unit_offset"},
+    "linear": {"bias"},
+    "layout": {"shared_norm"},
     "position": {"theta", "fraction"},
     "mlp": {"hidden", "expansion", "multiple_of"},
 }
@@ -151,6 +165,8 @@ def _option_differences(architecture: Architecture, model: GPT) -> Iterator[str]
         yield "scores are not capped, and here attention.softcap is set"
     if attention.qk_norm != architecture.qk_norm:
         yield f"queries and keys are {'normed' if architecture.qk_norm else 'not normed'} (attention.qk_norm)"
+    elif attention.qk_norm_over != architecture.qk_norm_over:
+        yield f"queries and keys are normed over {architecture.qk_norm_over} (attention.qk_norm_over)"
     if architecture.whole_head and position.options.fraction < 1:
         yield "whole heads are turned, and here position.fraction is less than 1"
     if len({block.spec("norm", site).options.eps for site in _norms(architecture)} | {eps_of(model)}) > 1:
@@ -167,7 +183,13 @@ def _size_differences(architecture: Architecture, model: GPT) -> Iterator[str]:
         yield f"heads come in even groups, and {spec.n_head} do not for attention.n_kv_head={attention.n_kv_head}"
     if architecture.square and spec.n_head * spec.head_dim != spec.d_model:
         yield f"n_head * head_dim is d_model, and here {spec.n_head} * {spec.head_dim} is not {spec.d_model}"
-    if architecture.bias == "none" and spec.bias:
+    if architecture.bias == "none" and any(linear.bias is not None for linear in _maps(model)):
         yield "linear maps have no bias (model.bias)"
-    if architecture.neighbours and spec.head_dim % 2:
+    if model.head.linear is not None and model.head.linear.bias is not None:
+        yield "the head has no bias (sites.linear.head.bias)"
+    if architecture.whole_head and spec.head_dim % 2:
         yield f"head_dim is even, and here {spec.head_dim}"
+
+
+def _maps(model: GPT) -> Iterator[nn.Linear]:
+    return (part for part in model.blocks.modules() if isinstance(part, nn.Linear))
