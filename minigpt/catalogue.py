@@ -7,6 +7,7 @@ A variant needs no word here: its docstring, its ``Config`` and its class attrib
 
 from __future__ import annotations
 
+import collections.abc
 import dataclasses
 import re
 import types
@@ -124,6 +125,8 @@ def in_words(hint: Any) -> str:
     """What an option may be: ``whole number >= 1, or null``."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Annotated:
+        if any(hasattr(mark, "read") for mark in arguments[1:]):
+            return "a name or a group of options"
         bounds = " ".join(str(mark) for mark in arguments[1:])
         return f"{in_words(arguments[0])} {bounds}".strip()
     if origin is typing.Literal:
@@ -133,6 +136,8 @@ def in_words(hint: Any) -> str:
         return " or ".join(members) + (", or null" if type(None) in arguments else "")
     if origin in (list, tuple):
         return f"list of {in_words(arguments[0])}"
+    if origin in (dict, collections.abc.Mapping) or dataclasses.is_dataclass(hint):
+        return "group of keys"
     words = {int: "whole number", float: "number", bool: "true | false", str: "text"}
     return words.get(hint, getattr(hint, "__name__", str(hint)))
 

@@ -170,7 +170,7 @@ class TrainConfig:
     """Everything a run is. The component keys are the default block; ``sites``, ``blocks``, ``pattern`` and ``layers``
     vary it.
 
-    sites: single places inside blocks: {linear: {down: ternary}}. share: which layers share parts. blocks: named ones
+    sites: single places inside a block: {linear: {down: ternary}}. share: which layers share parts. blocks: named ones
     that differ from the default: {local: {attention: {window: 64}}}. pattern: how blocks are laid over the layers.
     layers: single ones: {0: default}. repeat_pattern: as often as it fits, the last time cut off. seed: of every random
     choice. device: auto, cpu, cuda, mps. out: where runs are written. workers: trials of a sweep at a time. transforms:
@@ -272,7 +272,8 @@ class TrainConfig:
         content["sites"] = schema.plain(self.default_block().sites)
         if self.pattern or self.layers:  # what every layer is, however it is said
             blocks = [schema.plain(dataclasses.replace(block, label="")) for block in self.resolved_blocks()]
-            content |= {"blocks": blocks, "pattern": [], "layers": {}, "repeat_pattern": False}
+            alike = all(block == schema.plain(dataclasses.replace(self.default_block(), label="")) for block in blocks)
+            content |= {"blocks": {} if alike else blocks, "pattern": [], "layers": {}, "repeat_pattern": False}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -43,6 +43,6 @@ def did_you_mean(given: object, choices: Iterable[str]) -> str:
 
 def unknown(path: str, given: object, what: str, choices: Iterable[str]) -> UserError:
     """The error for a name that is not one of ``choices``: where, what, the nearest, the whole choice."""
-    choices = sorted(choices)
+    choices = sorted(set(choices))
     listing = ", ".join(choices) if choices else "none"
     return UserError(f"{path}: {what} '{shown(given)}'.{did_you_mean(given, choices)}\n  choices: {listing}")

@@ -318,7 +318,7 @@ class Lock:
         return True
 
     def _sign(self, handle: int) -> None:
-        said = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time(), "command": " ".join(sys.argv)}
+        said = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time(), "command": _command()}
         with contextlib.suppress(OSError):  # on a full disk the lock holds, namelessly
             os.ftruncate(handle, 0)
             os.pwrite(handle, json.dumps(said).encode(), 0)
@@ -336,6 +336,14 @@ def holder_of(file: Path) -> Holder | None:
         return None
     finally:
         os.close(handle)
+
+
+def _command() -> str:
+    """The command of this process as it was typed; ``sys.argv`` may have been put into another program's words."""
+    program, *words = sys.orig_argv
+    if words and Path(words[0]).stem == "minigpt":  # an installed command is run by an interpreter nobody typed
+        return " ".join(["minigpt", *words[1:]])
+    return " ".join([Path(program).name, *words])
 
 
 def _locked(handle: int) -> bool:

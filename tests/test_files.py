@@ -177,7 +177,7 @@ def held(tmp_path):
 
 def test_whoever_comes_second_hears_who_was_first(held):
     file, process = held
-    with pytest.raises(UserError, match=rf"held by process {process.pid} \(-c .*lock, since \d\d:\d\d:\d\d\)"):
+    with pytest.raises(UserError, match=rf"held by process {process.pid} \(python\S* -c .*, since \d\d:\d\d:\d\d\)"):
         Lock(file, refusing).__enter__()
 
 

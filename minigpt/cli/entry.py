@@ -10,7 +10,8 @@ import functools
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from minigpt import config, presets, registry, schema
@@ -110,7 +111,7 @@ def _composed(config_name: str, root: type[T], task: Callable[[T], Any], argumen
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing: what the user sees is decided here
     sys.argv[1:] = arguments
-    outcome: list[Any] = []  # carried around Hydra, which would announce a UserError in words of its own
+    outcome: list[Any] = []  # carried around Hydra, which would announce an error in words of its own
 
     def checked(cfg: Any) -> None:
         from hydra.core.hydra_config import HydraConfig
@@ -119,11 +120,13 @@ def _composed(config_name: str, root: type[T], task: Callable[[T], Any], argumen
             overrides = list(HydraConfig.get().overrides.task)
             if HydraConfig.get().sweeper.params:
                 raise UserError("hydra.sweeper.params: are a sweep's, this is a single run. Give -m, or leave them out")
-            outcome.append(task(config.check(chosen(cfg, overrides), root)))
-        except (UserError, OSError) as error:
-            outcome.append(error)
+            composed = chosen(cfg, overrides)
+            refuse_misplaced(composed)
+            outcome.append(task(config.check(composed, root)))
         except OmegaConfBaseException as error:
             outcome.append(explain(error))
+        except Exception as error:
+            outcome.append(error)
 
     try:
         hydra.main(version_base=None, config_path=str(CONF), config_name=config_name)(checked)()
@@ -132,6 +135,18 @@ def _composed(config_name: str, root: type[T], task: Callable[[T], Any], argumen
     if outcome and isinstance(outcome[0], Exception):
         raise outcome[0]
     return outcome[0] if outcome else None
+
+
+def refuse_misplaced(cfg: Any) -> None:
+    """Raise UserError for a file of a group that says its keys as on the command line and stands inside its group."""
+    for group in choices.groups():
+        if group not in cfg or not isinstance(cfg[group], Mapping):
+            continue
+        if group in cfg[group] and isinstance(cfg[group][group], Mapping):
+            raise UserError(
+                f"{group}.{group}: a file of this group says '{group}:' inside '{group}'. "
+                f"Let its first line be '# @package _global_', or leave '{group}:' out"
+            )
 
 
 def chosen(cfg: Any, overrides: list[str]) -> Any:
@@ -163,10 +178,12 @@ def said(overrides: list[str]) -> dict[str, Any]:
 def explain(error: Exception) -> UserError:
     """What Hydra could not compose, in our own words."""
     text = str(error).strip()
-    group = re.search(r"Could not find '([^']+)/([^'/]*)'", text)
+    group = re.search(r"Could not find '([^'/]+)/([^']*)'", text)
     if group:
         axis, name = group.groups()
-        found = re.findall(r"^\t(\S+)$", text, flags=re.MULTILINE)
+        found = [*re.findall(r"^\t(\S+)$", text, flags=re.MULTILINE), *choices.own_files(axis)]
+        if axis == "data":
+            refuse_dataset_as_file(name)
         if axis in registry.axes():
             found = [*registry.names(axis), *presets.named(axis)]
         return unknown(axis, name, f"there is no {axis} named", found)
@@ -174,6 +191,17 @@ def explain(error: Exception) -> UserError:
     if key := getattr(error, "full_key", ""):
         return UserError(f"{shown(key, 60)}: {shown(lines[0])}")
     return UserError("\n".join(line[:300] for line in lines[:2]))
+
+
+def refuse_dataset_as_file(name: str) -> None:
+    """Raise UserError for a prepared dataset where a file of conf/data was asked for."""
+    for folder in (Path(name), Path(config.DataConfig.folder) / name):
+        if (folder / "meta.json").is_file():
+            place = "" if str(folder.parent) == config.DataConfig.folder else f"data.folder={folder.parent} "
+            raise UserError(
+                f"data: '{shown(name)}' is a prepared dataset; data= names a file of conf/data. "
+                f"Say {place}data.name={folder.name}"
+            )
 
 
 def version() -> str:

@@ -16,7 +16,7 @@ from typing import Any
 from minigpt import presets, registry, schema
 from minigpt.catalogue import in_words
 from minigpt.cli import words
-from minigpt.cli.choices import explorations
+from minigpt.cli.choices import explorations, own_files
 from minigpt.errors import UserError
 from minigpt.shipped import CONF
 
@@ -78,7 +78,7 @@ def _choices(root: type, defaults: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """(group, its names, the default marked) of what a command composes."""
     taken = {key: word for each in _defaults_lists(defaults) for key, word in each.items()}
     for group, default in taken.items():
-        names = {file.stem for file in (CONF / group).glob("*.yaml")}
+        names = {file.stem for file in (CONF / group).glob("*.yaml")} | set(own_files(group))
         names |= set(registry.names(group)) if group in registry.axes() else set()
         names |= set(explorations()) if group == "explorations" else set()
         yield f"{group}={default or 'null'}", ", ".join(sorted(names))

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Annotated, Any
 
 from minigpt import registry
-from minigpt.cli.choices import groups
+from minigpt.cli.choices import groups, known_word
 from minigpt.errors import UserError, did_you_mean, shown
 
 FLAGS = {
@@ -44,12 +44,13 @@ def in_hydras_words(arguments: list[str], root: type) -> list[str]:
     flags, pairs = _read(arguments, root)
     sweeping = bool({"-m", "--multirun"} & set(flags)) or any(key == "explorations" for key, _ in pairs)
     text, named = text_keys(root), groups()
+    own = "--config-dir" not in flags  # Hydra finds the files there itself
     overrides = []
     for key, value in pairs:
         if key == "explorations" and value == "null":
             continue
         if key in named:
-            overrides.append(f"{key}={_choice(key, value, sweeping)}")
+            overrides.append(f"{key}={_choice(key, _known(key, value, sweeping, own), sweeping)}")
         else:
             overrides += _override(key, value, text, sweeping)
     return flags + overrides
@@ -192,6 +193,14 @@ def _override(key: str, value: str, text: dict[str, bool], sweeping: bool) -> li
     if key in text:
         value = _quoted(value, text[key], sweeping)
     return [f"++{key}=null"] * (key in _REPLACED) + [f"++{key}={value}"]
+
+
+def _known(group: str, value: str, sweeping: bool, own: bool) -> str:
+    """What is chosen of a group, a file of the user's own by the word that Hydra knows it by."""
+    if _is_quoted(value) or _CALL.match(value) or value[:1] in ("[", "{"):
+        return value
+    words = [word.strip() for word in (value.split(",") if sweeping else [value])]
+    return ",".join(known_word(group, word, own=own) for word in words)
 
 
 def _choice(group: str, value: str, sweeping: bool) -> str:

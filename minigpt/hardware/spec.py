@@ -11,11 +11,13 @@ from typing import Any, Literal
 import yaml
 
 from minigpt.errors import UserError, unknown
+from minigpt.files import read_text
 from minigpt.hardware import technology
 from minigpt.hardware.constants import Constant
 from minigpt.schema import Fraction, PositiveFloat, PositiveInt, options, typed
+from minigpt.shipped import CONF
 
-FOLDER = Path(__file__).resolve().parents[2] / "conf" / "hardware"
+FOLDER = CONF / "hardware"
 
 Format = Literal["int4", "int8", "int16", "bf16", "fp16", "fp32"]
 Accumulator = Literal["int32", "fp16", "bf16", "fp32"]
@@ -239,7 +241,11 @@ def load(name: str) -> HardwareSpec:
             raise unknown("hardware", name, "there is no hardware named", [f.stem for f in FOLDER.glob("*.yaml")])
     if not file.exists():
         raise UserError(f"hardware: there is no file {file}")
-    return from_plain(yaml.safe_load(file.read_text()), str(file))
+    try:
+        content = yaml.safe_load(read_text(file))
+    except yaml.YAMLError as error:
+        raise UserError(f"{file}: not YAML: {' '.join(str(error).split())[:200]}") from None
+    return from_plain(content, str(file))
 
 
 def from_plain(node: Any, path: str = "hardware") -> HardwareSpec:

@@ -15,6 +15,7 @@ from minigpt import config, presets, registry, schema
 from minigpt.config import TrainConfig
 from minigpt.errors import UserError
 from minigpt.mixture import names_of
+from minigpt.search.keys import set_at
 from minigpt.search.progress import counted
 
 _OWN_KEYS = ("name", "resume")
@@ -149,40 +150,8 @@ def vary(base: TrainConfig, changes: Mapping[str, Any]) -> TrainConfig:
     content |= {axis: parts[axis] for axis, parts in chosen.items()}
     for key, value in changes.items():
         if key not in words:
-            _set(content, key, value)
+            set_at(content, key, value)
     return config.check(content, TrainConfig)
-
-
-def _set(content: dict[str, Any], key: str, value: Any) -> None:
-    """Set a dotted key that is there."""
-    *groups, last = key.split(".")
-    node: Any = content
-    for group in groups:
-        node = node[group] if isinstance(node, dict) and group in node else None
-    if not isinstance(node, dict) or last not in node:
-        raise UserError(f"{key}: there is no such key in this configuration")
-    node[last] = value
-
-
-def value_at(run: TrainConfig, key: str) -> Any:
-    """The plain value of a dotted key; a component's is its name. Raises UserError when there is none."""
-    value: Any = schema.plain(run)
-    for part in key.split("."):
-        if not isinstance(value, dict) or part not in value:
-            raise UserError(f"{key}: there is no such key in this configuration")
-        value = value[part]
-    return value["name"] if isinstance(value, dict) and "name" in value else value
-
-
-def word_at(run: TrainConfig, key: str, words: Iterable[str]) -> Any:
-    """The one of ``words`` that says what ``run`` has at a key, such as the preset it was made with, else its value."""
-    if key not in registry.axes():
-        return value_at(run, key)
-    present = schema.plain(run)
-    for word in words:
-        if all(present[axis] == node for axis, node in presets.resolve(key, word).items()):
-            return word
-    return str(registry.spec(key, present[key]))
 
 
 def trial_name(point: Point) -> str:

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from minigpt import presets, registry, schema
+from minigpt import presets, schema
 from minigpt.config import TrainConfig
-from minigpt.errors import UserError
+from minigpt.errors import UserError, shown
 from minigpt.schema import PositiveFloat, options
-from minigpt.search.points import refuse_swept, value_at, word_at
+from minigpt.search.keys import axis_of, value_at, word_at
+from minigpt.search.points import refuse_swept
 
 
 @options
@@ -78,10 +79,23 @@ def check_space(space: Space, base: TrainConfig) -> None:
             raise UserError(f"{path}: seeds are search.seeds and search.fresh_seeds")
         refuse_swept([key])
         if isinstance(moves, Names):
-            for name in moves.names if key in registry.axes() else ():
-                presets.resolve(key, name, path)
+            axis = axis_of(key)
+            for name in moves.names if axis else ():
+                presets.resolve(axis, name, path)
+            if key.startswith("layers.") and key.count(".") == 1:
+                _check_blocks(key, moves, base)
         elif isinstance(value, int) and moves.step is not None and moves.step != int(moves.step):
             raise UserError(f"{path}: {value} is a whole number, and so must its step be, not {moves.step:g}")
+
+
+def _check_blocks(key: str, moves: Names, base: TrainConfig) -> None:
+    """Raise UserError for a layer that is to become what is no block."""
+    for name in moves.names:
+        if name not in ("default", *base.blocks):
+            raise UserError(
+                f"search.space.{key}: there is no block named '{shown(name)}'. "
+                f"For one part of the layer: {key}.<axis>, such as {key}.attention: [causal, gqa]"
+            )
 
 
 def start_of(space: Space, base: TrainConfig) -> dict[str, Any]:
@@ -103,5 +117,5 @@ def steps(space: Space, base: TrainConfig, changes: Mapping[str, Any]) -> list[t
 
 def moved(changes: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
     """``changes`` and one step more. A component that changes has its own defaults: options of the former one go."""
-    kept = {k: v for k, v in changes.items() if not (key in registry.axes() and k.startswith(f"{key}."))}
+    kept = {k: v for k, v in changes.items() if not (axis_of(key) and k.startswith(f"{key}."))}
     return kept | {key: value}

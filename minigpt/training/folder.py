@@ -17,7 +17,7 @@ from minigpt.errors import UserError
 from minigpt.files import Holder, Lock, clear_temporary, holder_of, is_temporary, plainly, replacing, write_json
 from minigpt.model import ModelSpec
 from minigpt.schema import plain
-from minigpt.training.record import LOCK, RunRecord, read_run
+from minigpt.training.record import LOCK, NewerFormatError, RunRecord, read_run
 
 BEFORE_RECORD = (LOCK, "config.yaml", "model.json")
 """What a new run writes before its record."""
@@ -41,11 +41,22 @@ class RunFolder:
 
     def __enter__(self) -> RunFolder:
         if self.resume is not None:
-            read_run(self.path)  # before a lock is left where there is no run
+            self._record()  # before a lock is left where there is no run
             refuse_links(self.path)
             self._hold()
-            self.former = read_run(self.path)
+            self.former = self._record()
         return self
+
+    def _record(self) -> RunRecord:
+        """The record of the run to go on with. Raises UserError, with another way to its weights, without one."""
+        try:
+            return read_run(self.path)
+        except NewerFormatError:
+            raise
+        except UserError as error:
+            weights = (self.path / "checkpoint").is_dir()
+            way_out = f"A new run can start from its weights: init_from={self.path}" if weights else "Train it again"
+            raise UserError(f"{str(error).removesuffix('.')}. It cannot be gone on with. {way_out}") from None
 
     def write(self, run: TrainConfig, spec: ModelSpec, record: RunRecord) -> None:
         """Make the folder if it is new, and say in it what runs: configuration, model, and a record."""

@@ -20,6 +20,9 @@ COMMANDS = (TrainConfig, SearchConfig, SampleConfig, PrepareConfig, PpaReportCon
 @pytest.mark.parametrize("root", COMMANDS, ids=lambda root: root.__name__)
 def test_every_key_is_explained(root):
     assert [key for key, _, words in keys_of(root, {}) if ": " not in words] == []
+    cut_off = [key for key, _, words in keys_of(root, {}) if words[-1] not in ".)"]
+    assert cut_off == []  # at a word that looks like the next key
+    assert [words for _, _, words in keys_of(root, {}) if "Spec" in words] == []
 
 
 def test_words_come_from_the_docstring_of_the_schema():

@@ -66,7 +66,7 @@ def test_in_a_sweep_every_text_between_commas_is_quoted():
 
 def test_long_options_are_pairs():
     words = in_hydras_words(["--sort", "loss", "--json", "--limit=3", "--directory", "my runs"], InspectConfig)
-    assert words == ["++sort=loss", "++json=true", "++limit=3", '++directory="my runs"']
+    assert words == ['++sort="loss"', "++json=true", "++limit=3", '++directory="my runs"']
     assert in_hydras_words(["--plugins", "a,b"], TrainConfig) == ["++plugins=[a,b]"]
     assert plugins_named(["--plugins", "a,b"]) == plugins_named(["plugins=[a, 'b']"]) == ["a", "b"]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from minigpt.errors import UserError
-from minigpt.search.points import Point, checked, study_name, trial_name, unique, valid, value_at, vary, word_at
+from minigpt.search.keys import value_at, word_at
+from minigpt.search.points import Point, checked, study_name, trial_name, unique, valid, vary
 
 
 def test_varying_a_component_starts_from_its_own_defaults(configure):

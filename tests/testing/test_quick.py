@@ -58,6 +58,36 @@ def test_an_honest_variant_passes_within_a_second_even_in_a_large_model():
     assert float(done.stdout) < 1
 
 
+BREAKS = """
+import torch
+from minigpt.components.norm.rmsnorm import RMSNorm
+from minigpt.registry import register
+from minigpt.testing import make_spec
+from minigpt.testing.quick import quick_check
+
+@register("norm", "wrong")
+class Wrong(RMSNorm):
+    def forward(self, x):
+        raise KeyError("the plugin's own")
+
+@register("norm", "hungry")
+class Hungry(RMSNorm):
+    def forward(self, x):
+        raise torch.OutOfMemoryError("all of it")
+
+quick_check(make_spec(norm="hungry"))  # is left to training, which records it
+try:
+    quick_check(make_spec(norm="wrong"))
+except KeyError as error:
+    print(error)
+"""
+
+
+def test_a_plugin_s_own_error_comes_out_and_running_out_of_memory_is_left_to_training():
+    done = subprocess.run([sys.executable, "-c", BREAKS], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == '"the plugin\'s own"', done.stderr
+
+
 def test_shipped_parts_are_not_tried(monkeypatch):
     monkeypatch.setattr("minigpt.testing.quick.create", None)
     quick_check(make_spec())

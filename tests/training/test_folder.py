@@ -68,9 +68,10 @@ def test_of_two_starts_of_one_name_one_trains_and_the_other_names_it(tmp_path, d
     (loser,) = (process for process in started.values() if process.poll() is not None)
     (winner,) = (seed for seed, process in started.items() if process.poll() is None)
     assert loser.returncode == 2
-    assert re.match(
-        rf"out/run: is there already, and is being trained by process {started[winner].pid} \(", loser.stderr.read()
-    )
+    said = loser.stderr.read()
+    assert re.match(rf"out/run: is there already, and is being trained by process {started[winner].pid} \(", said)
+    assert re.search(r"train\.py [^+]*=", said), "the words as they were typed"
+    assert "++" not in said
     folder = tmp_path / "out" / "run"
     until(lambda: (folder / "run.json").exists())
     assert (read_run(folder).seed, load_yaml(folder / "config.yaml")["seed"]) == (winner, winner)
@@ -159,6 +160,14 @@ def test_a_link_in_a_strangers_run_is_not_followed(configure, tmp_path, name):
     with pytest.raises(UserError, match=f"{name.split('/')[0]}.*: is a link"):
         fit(resumed(folder, max_steps=30))
     assert before == (outside.read_bytes() if outside.is_file() else sorted(outside.rglob("*")))
+
+
+@pytest.mark.parametrize("torn", ['{"name"', "", "[]", None])
+def test_a_run_whose_record_is_torn_says_another_way_to_its_weights(configure, torn):
+    folder = fit(configure()).folder
+    (folder / "run.json").unlink() if torn is None else (folder / "run.json").write_text(torn)
+    with pytest.raises(UserError, match=rf"run\.json.* gone on with\. A new run can .*: init_from={folder}$"):
+        fit(resumed(folder, max_steps=30))
 
 
 def test_an_out_folder_on_a_read_only_disk_is_one_line(configure, make_disk):
