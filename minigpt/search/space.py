@@ -79,9 +79,9 @@ def check_space(space: Space, base: TrainConfig) -> None:
             raise UserError(f"{path}: seeds are search.seeds and search.fresh_seeds")
         refuse_swept([key])
         if isinstance(moves, Names):
-            axis = axis_of(key)
-            for name in moves.names if axis else ():
-                presets.resolve(axis, name, path)
+            if axis := axis_of(key):
+                for name in moves.names:
+                    presets.resolve(axis, name, path)
             if key.startswith("layers.") and key.count(".") == 1:
                 _check_blocks(key, moves, base)
         elif isinstance(value, int) and moves.step is not None and moves.step != int(moves.step):
