@@ -166,6 +166,45 @@ class LoggerConfig:
 
 
 @options
+class TaskOptions:
+    """What a model is evaluated on, by lm-evaluation-harness.
+
+    tasks: names; builtin is our own suite. include_path: a folder with task files of your own. num_fewshot: examples
+    before each question (None: what the task says). limit: only the first so many questions of each task. batch_size:
+    rows at a time, or auto. chat_template: put questions into the tokenizer's template.
+    """
+
+    tasks: list[Name] = ()  # type: ignore[assignment]
+    include_path: FilePath | None = None
+    num_fewshot: Annotated[int, Range(ge=0), Limit(1000)] | None = None
+    limit: PositiveInt | None = None
+    batch_size: PositiveInt | Literal["auto"] = "auto"
+    chat_template: bool = False
+
+    def __post_init__(self):
+        if len(set(self.tasks)) < len(self.tasks):
+            raise UserError(f"tasks: each once, got {', '.join(self.tasks)}")
+
+
+@options
+class EvaluateConfig(TaskOptions):
+    """Evaluation of a run while it trains, and of its last weights.
+
+    interval: steps between evaluations (None: at the end alone).
+    """
+
+    interval: PositiveInt | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        for option in dataclasses.fields(self):
+            if not self.tasks and option.name != "tasks" and getattr(self, option.name) != option.default:
+                raise UserError(
+                    f"evaluate.{option.name}: does nothing without tasks. Name some, such as evaluate.tasks=[builtin]"
+                )
+
+
+@options
 class TrainConfig:
     """Everything a run is. The component keys are the default block; ``sites``, ``blocks``, ``pattern`` and ``layers``
     vary it.
@@ -195,6 +234,7 @@ class TrainConfig:
     task: Annotated[Spec, Component("task")]
     training: TrainingConfig = TrainingConfig()
     logger: LoggerConfig = LoggerConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
     seed: Seed = 0
     device: Name = "auto"
     out: FilePath = "out"
@@ -277,7 +317,9 @@ class TrainConfig:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-NOT_IDENTITY = ("out", "name", "resume", "study", "workers", "skip_invalid", "logger", "explorations", "device")
+NOT_IDENTITY = (
+    "out", "name", "resume", "study", "workers", "skip_invalid", "logger", "evaluate", "explorations", "device",
+)  # fmt: skip
 """Top-level keys that say where a run goes and who watches it, not what comes out."""
 NOT_IDENTITY_OF_TRAINING = ("threads", "log_interval", "checkpoint_interval")
 

@@ -13,6 +13,7 @@ COMMANDS = {
     "sweep": ("train", "train every combination: softmax=softmax,consmax seed=0,1 (train -m)"),
     "search": ("search", "greedy search over sizes and names"),
     "sample": ("sample", "continue a prompt with a trained model"),
+    "evaluate": ("evaluate", "score trained models on tasks of lm-evaluation-harness, or our own suite"),
     "prepare": ("prepare", "text to tokens"),
     "report": ("report", "report ppa: what runs cost on hardware, against what they reach"),
     "inspect": ("inspect", "runs and checkpoints in a table"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Annotated
 
 from minigpt.errors import UserError
@@ -40,7 +41,8 @@ class SampleConfig(Sampling):
     checkpoint: a run's folder or a checkpoint's. start: the prompt, or FILE:<path> of one. num_samples: how many go on
     from it. max_new_tokens: of each. seed: of the first sample. device: auto, cpu, cuda, mps. stream: print while
     sampling (one sample; several are sampled together and printed at the end). plugins: modules that register the
-    model's parts.
+    model's parts. lm_eval_tasks: instead of sampling, score the model on these tasks of lm-evaluation-harness;
+    ``minigpt evaluate`` has the options of that.
     """
 
     checkpoint: str | None = None
@@ -51,8 +53,14 @@ class SampleConfig(Sampling):
     device: str = "auto"
     stream: bool = True
     plugins: list[str] = ()  # type: ignore[assignment]
+    lm_eval_tasks: list[str] = ()  # type: ignore[assignment]
 
     def __post_init__(self):
         super().__post_init__()
         if self.checkpoint is None:
             raise UserError("checkpoint: which one? Give a run's folder, such as checkpoint=out/<run>")
+        heeded = ("checkpoint", "device", "plugins", "lm_eval_tasks")
+        for option in dataclasses.fields(self):
+            said = option.name not in heeded and getattr(self, option.name) != option.default
+            if self.lm_eval_tasks and said:
+                raise UserError(f"{option.name}: does nothing with lm_eval_tasks, which are scored instead of sampling")

@@ -41,6 +41,19 @@ class DecodingState:
     def bits(self) -> int:
         return sum(state.bits for state in (self.embedding, *self.layers) if state is not None)
 
+    @property
+    def can_select(self) -> bool:
+        """Whether every part's state offers ``select``."""
+        return all(hasattr(state, "select") for state in (self.embedding, *self.layers) if state is not None)
+
+    def select(self, rows: Tensor) -> DecodingState:
+        """A copy with these rows, in this order; a row may come more than once. rows: (B',), on the model's device."""
+        embedding, *layers = (None if state is None else state.select(rows) for state in (self.embedding, *self.layers))
+        padding = None if self.padding is None else self.padding[rows]
+        chosen = DecodingState(embedding, layers, self.capacity, padding)
+        chosen.seen = self.seen
+        return chosen
+
 
 class Output(NamedTuple):
     """What one forward gives. logits: (B, T, vocab_size).

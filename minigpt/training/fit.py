@@ -18,6 +18,8 @@ from minigpt.cost import Work
 from minigpt.data.dataset import Dataset
 from minigpt.device import Precision, choose_device, choose_precision, is_out_of_memory, seed_everything, set_up
 from minigpt.errors import OutsideError, UserError, shown
+from minigpt.evaluation.config import task_options
+from minigpt.evaluation.run import check_tasks
 from minigpt.files import DiskFullError, Lock, is_disk_full
 from minigpt.model import GPT, resolve
 from minigpt.screen import say
@@ -30,6 +32,7 @@ from minigpt.training.history import budgets_of, refuse_spent, told_of_change
 from minigpt.training.hooks.base import Hook
 from minigpt.training.hooks.display import Display
 from minigpt.training.hooks.metrics_file import MetricsFile
+from minigpt.training.hooks.task_scores import TaskScores
 from minigpt.training.hooks.trackers import Tracking
 from minigpt.training.init_from import find_parent
 from minigpt.training.interruption import CLOSED, Interruption
@@ -77,7 +80,10 @@ def train(run: TrainConfig, folder: RunFolder, overrides: Mapping[str, Any], hoo
     origin: dict[str, Any] = {} if former is None else {"parent": former.parent, "parent_hash": former.parent_hash}
     if run.init_from is not None and checkpoint is None:
         origin = find_parent(run.init_from, plan, dataset)
-    if former is not None and former.status == "completed" and state is not None and is_finished(run, state):
+    if run.evaluate.tasks:
+        check_tasks(task_options(run.evaluate))
+    unscored = set(run.evaluate.tasks) - set(() if former is None else former.evaluated)
+    if former is not None and former.status == "completed" and is_finished(run, state) and not unscored:
         say(
             f"{folder.path} is complete, nothing is left to do. A larger budget goes on with it: training.max_steps=..."
         )
@@ -95,6 +101,8 @@ def train(run: TrainConfig, folder: RunFolder, overrides: Mapping[str, Any], hoo
         **origin,
         code=went_on({} if state is None or former is None else former.code, code),
         budgets=budgets_of(run, former, state),
+        scores={} if former is None else former.scores,
+        evaluated=() if former is None else former.evaluated,
         steps=0 if state is None else state.standing.step,
     )
     folder.write(run, plan.spec, record)
@@ -102,7 +110,7 @@ def train(run: TrainConfig, folder: RunFolder, overrides: Mapping[str, Any], hoo
         describe(plan)
         seed_everything(run.seed)
         with Interruption() as interruption:
-            watching = (MetricsFile(), Tracking(run.logger.name), Display(), *hooks)
+            watching = (MetricsFile(), Tracking(run.logger.name), Display(), *scoring(run), *hooks)
             trainer = Trainer(run, plan.spec, dataset, precision, record, checkpoint, state, watching)
             outcome = trainer.run(interruption)
         return trainer.record.updated(status=outcome.status, reason=outcome.reason, **trainer.results())
@@ -147,8 +155,15 @@ def find_state(former: RunRecord, dataset: Dataset) -> tuple[Path | None, SavedS
     return checkpoint, state
 
 
-def is_finished(run: TrainConfig, state: SavedState) -> bool:
+def scoring(run: TrainConfig) -> list[Hook]:
+    """The hook that evaluates a run on tasks, if there are any."""
+    return [TaskScores(run.evaluate)] if run.evaluate.tasks else []
+
+
+def is_finished(run: TrainConfig, state: SavedState | None) -> bool:
     """Whether the budget, as it is now, leaves nothing to do."""
+    if state is None:
+        return False
     at = state.standing
     return bool(over(at, run, Budget.of(run.training, run.model.block_size), at.seconds))
 

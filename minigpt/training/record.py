@@ -60,7 +60,8 @@ class RunRecord:
     flops_per_token: of one decode step's matrix products at context block_size. state_bytes_per_token: cache bytes at
     that context, divided by it, in the training's working format. figures: what task and model measured, by name, at
     the last log line. scores: ``<task>.<metric>`` -> what its last checkpoint that was evaluated reached, as
-    lm-evaluation-harness names them. parent: the checkpoint it started from, parent_hash of that one's content.
+    lm-evaluation-harness names them. evaluated: the tasks and groups that were asked for. parent: the checkpoint it
+    started from, parent_hash of that one's content.
     """
 
     format: PositiveInt = FORMAT
@@ -78,6 +79,7 @@ class RunRecord:
     train_loss: float | None = None
     figures: Mapping[str, float] = dataclasses.field(default_factory=dict)
     scores: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    evaluated: tuple[str, ...] = ()
     steps: int = 0
     tokens_seen: int = 0
     wall_seconds: float = 0.0

@@ -12,8 +12,8 @@ from minigpt.plugins import module_name
 
 RESUMABLE = (
     "training.max_steps", "training.max_tokens", "training.max_seconds", "training.patience", "training.min_delta",
-    "training.log_interval", "training.checkpoint_interval", "training.threads", "logger", "plugins", "device",
-    "data.folder", "data.name",
+    "training.log_interval", "training.checkpoint_interval", "training.threads", "logger", "evaluate", "plugins",
+    "device", "data.folder", "data.name",
 )  # fmt: skip
 """What may change when a run goes on: how far it goes, where it runs and who watches it. Data is held to its hash."""
 REQUIRED = ("data", "model", "training")
@@ -40,14 +40,15 @@ def resumed(cfg: Any, overrides: Iterable[str]) -> Any:
         key = override.lstrip("+").split("=", 1)[0]
         if key == "resume":
             continue
-        if key not in RESUMABLE and not (key.startswith("logger.") and key.count(".") == 1):
+        if key not in RESUMABLE and not (key.startswith(("logger.", "evaluate.")) and key.count(".") == 1):
             raise UserError(
                 f"{key}: a resumed run keeps its own configuration; this cannot change."
                 f"{did_you_mean(key, RESUMABLE)} What may: {', '.join(RESUMABLE)}. Otherwise start a new run"
             )
         group, _, option = key.partition(".")
         if option and group != "logger":
-            stored[group] = stored[group] | {option: content[group][option]}
+            before = stored.get(group, {})  # one stored before there was this group has none
+            stored[group] = before | {option: content[group][option]}
         else:
             stored[group] = content[group]
     return stored

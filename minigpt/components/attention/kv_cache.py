@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor
 
@@ -23,6 +25,12 @@ class KVCache:
     @property
     def bits(self) -> int:
         return 8 * (self.k.nbytes + self.v.nbytes)
+
+    def select(self, rows: Tensor) -> KVCache:
+        """A copy with these rows, in this order; a row may come more than once. rows: (B',) -> of batch B'."""
+        chosen = copy.copy(self)
+        chosen.k, chosen.v, chosen.index = self.k[rows], self.v[rows], self.index.clone()
+        return chosen
 
     def extend(self, k: Tensor, v: Tensor, span: Span) -> tuple[Tensor, Tensor, Tensor]:
         """Remember k, v: (B, n_kv_head, T, width); returns all keys and values these T queries may see, and their

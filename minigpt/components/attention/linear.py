@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import torch
@@ -28,6 +29,12 @@ class LinearState:
     @property
     def bits(self) -> int:
         return 8 * (self.kv.nbytes + self.k.nbytes)
+
+    def select(self, rows: Tensor) -> LinearState:
+        """A copy with these rows, in this order; a row may come more than once."""
+        chosen = copy.copy(self)
+        chosen.kv, chosen.k = self.kv[rows], self.k[rows]
+        return chosen
 
 
 @register("attention", "linear")

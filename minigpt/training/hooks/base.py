@@ -29,6 +29,9 @@ class Hook:
     def validated(self, run: Trainer, line: Mapping[str, Any], best: bool) -> None:
         """After a validation, also one that ends the run as diverged. best: better than all before it."""
 
+    def scored(self, run: Trainer, line: Mapping[str, Any]) -> None:
+        """After an evaluation on tasks."""
+
     def saved(self, run: Trainer, name: Literal["last", "best"]) -> None:
         """After a checkpoint has been replaced."""
 

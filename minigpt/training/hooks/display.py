@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from minigpt import screen
+from minigpt.evaluation.names import PREFIX, kept
 from minigpt.training.figures import STANDING
 from minigpt.training.hooks.base import Hook
 from minigpt.training.interruption import CLOSED
@@ -50,6 +51,11 @@ class Display(Hook):
             f"step {line['step']:>6}  val loss {line['val_loss']:.4f}{'*' if best else ' '}{others} "
             f"{line['bits_per_byte']:.3f} bits/byte  {seconds:.0f} s, {left:.0f} s left",
         )
+
+    def scored(self, run: Trainer, line: Mapping[str, Any]) -> None:
+        scores = kept({name: value for name, value in line.items() if name.startswith(PREFIX)})
+        words = "  ".join(f"{name.removeprefix(PREFIX)} {value:.4g}" for name, value in scores.items())
+        self.say(run, f"step {line['step']:>6}  {words}")
 
     def end(self, run: Trainer, outcome: Outcome | None) -> None:
         self.bar.stop()

@@ -20,9 +20,10 @@ class MetricsFile(Hook):
     """Appends lines to ``metrics.jsonl``. A line holds what was measured then: a missing name was not measured,
     null is no finite number.
 
-    step, tokens, seconds stand in every line; val_loss, bits_per_byte in a validation's. A log line has means since the
-    last one: train_loss, the task's, without the auxiliary losses of the model's parts; those, and whatever else task
-    and parts measure, each under its name. And, of the moment, lr, grad_norm and tokens_per_second.
+    step, tokens, seconds stand in every line; val_loss, bits_per_byte in a validation's; ``scores.<task>.<metric>``
+    and its ``_stderr`` in that of an evaluation on tasks. A log line has means since the last one: train_loss, the
+    task's, without the auxiliary losses of the model's parts; those, and whatever else task and parts measure, each
+    under its name. And, of the moment, lr, grad_norm and tokens_per_second.
     """
 
     def __init__(self) -> None:
@@ -38,6 +39,9 @@ class MetricsFile(Hook):
         self.write(line)
 
     def validated(self, run: Trainer, line: Mapping[str, Any], best: bool) -> None:
+        self.write(line)
+
+    def scored(self, run: Trainer, line: Mapping[str, Any]) -> None:
         self.write(line)
 
     def write(self, values: Mapping[str, Any]) -> None:

@@ -43,6 +43,9 @@ class Tracking(Hook):
     def validated(self, run: Trainer, line: Mapping[str, Any], best: bool) -> None:
         self._log(line, run.at.step)
 
+    def scored(self, run: Trainer, line: Mapping[str, Any]) -> None:
+        self._log(line, run.at.step)
+
     def end(self, run: Trainer, outcome: Outcome | None) -> None:
         if self.tracker is not None:
             well = outcome is not None and outcome.status == "completed"
