@@ -12,6 +12,7 @@ def main(config: ExportConfig) -> None:
 
     {this} checkpoint=out/<run> format=hf out=<new folder>    for transformers, and what reads its files
     {this} checkpoint=out/<run> format=gguf out=<new>.gguf    for llama.cpp, and what is built on it
+    {this} checkpoint=out/<run> format=onnx out=<new folder>  for onnxruntime, whole sequences without a cache
     """
     from minigpt.exchange.exporting import export
 

@@ -34,13 +34,13 @@ class ExportConfig:
     """A call of ``minigpt export``.
 
     checkpoint: a run's folder, a checkpoint's, or another project's model. format: hf is a folder that transformers
-    opens, gguf a file for llama.cpp. out: what is written, and must not be there. family: of models it is written as,
-    in hf (null: the first that can hold it). shard_mib: MiB of the largest file, in hf (null: 4096). precision: of the
-    matrices, in gguf (null: f32). plugins: modules that register the model's parts.
+    opens, gguf a file for llama.cpp, onnx a folder with a graph. out: what is written, and must not be there. family:
+    of models it is written as, in hf (null: the first that can hold it). shard_mib: MiB of the largest file, in hf
+    (null: 4096). precision: of the matrices, in gguf (null: f32). plugins: modules that register the model's parts.
     """
 
     checkpoint: FilePath | None = None
-    format: Literal["hf", "gguf"] = "hf"
+    format: Literal["hf", "gguf", "onnx"] = "hf"
     out: FilePath | None = None
     family: Literal["gpt2", "llama", "mistral", "qwen3", "gemma2", "olmo2", "phi", "gpt_neox"] | None = None
     shard_mib: PositiveInt | None = None

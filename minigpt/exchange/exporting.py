@@ -11,6 +11,7 @@ from minigpt.exchange.families import FAMILIES
 from minigpt.exchange.gguf_export import export_gguf
 from minigpt.exchange.hf_folder import SHARD_MIB, write_folder
 from minigpt.exchange.huggingface import choose_family
+from minigpt.exchange.onnx_export import export_onnx
 from minigpt.exchange.opened import Opened, open_model
 from minigpt.exchange.tensor_map import Exported
 from minigpt.exchange.trained import load_trained
@@ -33,7 +34,12 @@ def _gguf(config: ExportConfig) -> list[str]:
     return export_gguf(trained, Path(str(config.out)), config.precision or "f32")
 
 
-FORMATS: dict[str, Callable[[ExportConfig], list[str]]] = {"hf": _hf, "gguf": _gguf}
+def _onnx(config: ExportConfig) -> list[str]:
+    trained = load_trained(str(config.checkpoint), plugins=config.plugins)
+    return export_onnx(trained, Path(str(config.out)))
+
+
+FORMATS: dict[str, Callable[[ExportConfig], list[str]]] = {"hf": _hf, "gguf": _gguf, "onnx": _onnx}
 """format -> what writes it; returns what a person should know of the result, line by line."""
 
 
