@@ -214,9 +214,10 @@ class TrainConfig:
     layers: single ones: {0: default}. repeat_pattern: as often as it fits, the last time cut off. seed: of every random
     choice. device: auto, cpu, cuda, mps. out: where runs are written. workers: trials of a sweep at a time. transforms:
     what rewrites the built model. name: the run's folder is ``out/name`` (None: the time and the config's hash).
-    resume: a run folder to go on from. init_from: a run or checkpoint whose weights the run starts from; it has the
-    model of those. plugins: modules that register components. explorations, study: of sweeps; None for a single run.
-    skip_invalid: a sweep goes on without the points that cannot be built, and lists them.
+    resume: a run folder to go on from. init_from: a run, a checkpoint, or another project's model (a Hugging Face
+    folder, a ckpt.pt, gpt2) whose weights the run starts from; it has the model of those. plugins: modules that
+    register components. explorations, study: of sweeps; None for a single run. skip_invalid: a sweep goes on
+    without the points that cannot be built, and lists them.
     """
 
     data: DataConfig = DataConfig()

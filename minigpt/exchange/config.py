@@ -13,18 +13,21 @@ from minigpt.schema import FilePath, PositiveInt, options
 class ImportConfig:
     """A call of ``minigpt import``.
 
-    source: a Hugging Face folder. out: the checkpoint's folder, which is written and must not be there. block_size: a
-    shorter context than the model's (null: its own). ignore: keys of its config.json that are no reason to refuse it.
+    source: a Hugging Face folder, nanoGPT's ckpt.pt or its folder, or a name: gpt2, hf:<owner>/<name>. out: the
+    checkpoint's folder, which is written and must not be there. block_size: a shorter context than the model's (null:
+    its own). tokenizer: a tokenizer.json, a meta.pkl, a .tiktoken file or gpt2 (null: what lies beside the weights).
+    ignore: keys of its configuration that are no reason to refuse it.
     """
 
     source: FilePath | None = None
     out: FilePath | None = None
     block_size: PositiveInt | None = None
+    tokenizer: FilePath | None = None
     ignore: list[str] = ()  # type: ignore[assignment]
 
     def __post_init__(self):
         if self.source is None:
-            raise UserError("source: which model? Give a Hugging Face folder, such as source=models/gpt2")
+            raise UserError("source: which model? Give a folder of Hugging Face's, nanoGPT's ckpt.pt, or source=gpt2")
         if self.out is None:
             raise UserError(f"out: where to? Give a new folder, such as out=out/{_last(self.source)}")
 

@@ -49,13 +49,14 @@ _NUMPY = {
 class TensorHead:
     """dtype: as safetensors names it. file, place: where its numbers lie one after the other: first byte of a
     safetensors file, or entry of a torch file and first number in it; None for a view with gaps. storage: tensors with
-    the same one share their memory."""
+    the same one share their memory. steps: from one number to the next in each dimension; None is row by row."""
 
     dtype: str
     shape: tuple[int, ...]
     file: Path
     place: tuple[str, int] | None
     storage: str
+    steps: tuple[int, ...] | None = None
 
     @property
     def size(self) -> int:
@@ -168,7 +169,7 @@ class _Heads(pickle.Unpickler):
         if not isinstance(offset, int) or not 0 <= offset <= count or last >= max(count, 1):
             raise pickle.UnpicklingError("a tensor lies outside its numbers")
         place = (entry, offset) if _is_dense(shape, steps) else None
-        return TensorHead(dtype, shape, self._file, place, f"{entry}:{offset}")
+        return TensorHead(dtype, shape, self._file, place, f"{entry}:{offset}", steps)
 
 
 class _Known:

@@ -15,10 +15,13 @@ from typing import Any
 
 from minigpt.data.tokenizers import Tokenizer
 from minigpt.errors import UserError, shown
+from minigpt.exchange.heads import read_torch, tensors_in
 from minigpt.exchange.tensor_files import SafetensorsFiles, Tensors, in_files, size_of, write_safetensors
+from minigpt.exchange.torch_files import TorchTensors
 from minigpt.files import plainly, read_json, replace_folder
 
 CONFIG, WEIGHTS, INDEX, TOKENIZER = "config.json", "model.safetensors", "model.safetensors.index.json", "tokenizer.json"
+PICKLED = "pytorch_model.bin"
 _SHARD = re.compile(r"[A-Za-z0-9][\w.-]{0,150}\.safetensors")
 _MOST_SHARDS = 2000
 SHARD_MIB = 4096
@@ -50,14 +53,11 @@ def open_tensors(folder: Path) -> Tensors:
     """Its tensors, in one file or in those that an index lists."""
     if (folder / INDEX).is_file() and not (folder / WEIGHTS).is_file():
         return SafetensorsFiles(folder / INDEX, _shards(folder))
-    if not (folder / WEIGHTS).is_file():
-        others = [each.name for each in sorted(folder.glob("*.bin"))[:1]]
-        hint = (
-            f" {others[0]} is a pickle, which can run code when it is opened: have its owner save safetensors"
-            if others
-            else ""
-        )
-        raise UserError(f"{folder}: no {WEIGHTS}, nor {INDEX}.{hint}")
+    if not (folder / WEIGHTS).exists() and (folder / PICKLED).is_file():
+        file = plain_file(folder, PICKLED)
+        return TorchTensors(file, tensors_in(read_torch(file)))
+    if not (folder / WEIGHTS).exists():
+        raise UserError(f"{folder}: no weights in it: expected {WEIGHTS}, {INDEX} or {PICKLED}")
     return SafetensorsFiles(plain_file(folder, WEIGHTS))
 
 

@@ -13,15 +13,18 @@ from minigpt.checkpoint_folder import find_checkpoint, read_json, read_meta, ver
 from minigpt.data import tokenizers
 from minigpt.data.tokenizers import Tokenizer
 from minigpt.errors import UserError
-from minigpt.exchange import hf_folder
+from minigpt.exchange import hf_folder, hub, torch_checkpoint
+from minigpt.exchange.families.nanogpt import MINGPT, NANOGPT
 from minigpt.exchange.huggingface import family_of, spec_from_config
 from minigpt.exchange.tensor_files import SafetensorsFiles, Tensors
-from minigpt.exchange.tensor_map import Converted
+from minigpt.exchange.tensor_map import Converted, Same
+from minigpt.exchange.torch_files import TorchTensors
 from minigpt.model import GPT, ModelSpec, read_spec
 from minigpt.model.checkpoint import SPEC, TOKENIZER, WEIGHTS
 from minigpt.plugins import load_plugins
 
-READS = "a run, a checkpoint's folder, a Hugging Face folder (config.json, *.safetensors)"
+READS = "a Hugging Face folder (config.json, *.safetensors), nanoGPT's ckpt.pt or its folder, gpt2, hf:<owner>/<name>"
+"""Other projects' models, in words."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +84,10 @@ def open_model(
 
 def open_foreign(path: Path | str, *, block_size: int | None = None, ignore: Collection[str] = ()) -> Opened | None:
     """Another project's model; None where ``path`` holds none, and may be one of ours."""
-    path = Path(path)
+    path = hub.fetched(str(path)) if hub.is_name(str(path)) else Path(path)
+    file = torch_checkpoint.find_file(path)
+    if file is not None:
+        return _torch_file(file, block_size, ignore)
     if (path / hf_folder.CONFIG).is_file() and not (path / "meta.json").is_file():
         return _hugging_face(path, block_size, ignore)
     return None
@@ -90,11 +96,7 @@ def open_foreign(path: Path | str, *, block_size: int | None = None, ignore: Col
 def _ours(folder: Path) -> Opened:
     verified(folder, (WEIGHTS, SPEC, TOKENIZER))
     plan = GPT.on_meta(read_spec(folder))
-    tensors = SafetensorsFiles(folder / WEIGHTS)
-    forms = tensors.forms()
-    for name, parameter in plan.named_parameters():
-        if name not in forms or forms[name].shape != tuple(parameter.shape):
-            raise UserError(f"{folder / WEIGHTS}: {name} is missing or of another shape than {SPEC} says")
+    tensors = Same(SafetensorsFiles(folder / WEIGHTS), plan)
     path = folder / TOKENIZER
     return Opened(
         plan, tensors, lambda: tokenizers.from_json(read_json(folder, TOKENIZER), str(path)), read_meta(folder),
@@ -110,6 +112,27 @@ def _hugging_face(folder: Path, block_size: int | None, ignore: Collection[str])
     plan = _planned(spec, where)
     tensors = Converted(hf_folder.open_tensors(folder), family, plan, cut=block_size is not None)
     return Opened(plan, tensors, lambda: hf_folder.open_tokenizer(folder), {}, folder, family.model_type)
+
+
+def _torch_file(file: Path, block_size: int | None, ignore: Collection[str]) -> Opened:
+    heads, sizes, content = torch_checkpoint.read(file)
+    tensors = TorchTensors(file, heads)
+    family = torch_checkpoint.family_of(sizes)
+    where = str(file)
+    if family is None:
+        if block_size is not None or ignore:
+            raise UserError(f"{file}: is a model of ours; block_size and ignore are for other projects'")
+        spec = torch_checkpoint.own_spec(sizes, where)
+        plan = _planned(spec, where)
+        tensors_here: Tensors = Same(tensors, plan)
+    else:
+        if family in (NANOGPT, MINGPT):
+            sizes = torch_checkpoint.completed(sizes, heads, family, file)
+        plan = _planned(spec_from_config(sizes, family, where, block_size=block_size, ignore=ignore), where)
+        tensors_here = Converted(tensors, family, plan, cut=block_size is not None)
+    origin = "minigpt" if family is None else family.model_type
+    tokenizer = torch_checkpoint.tokenizer_reader(file, content, plan.spec.vocab_size)
+    return Opened(plan, tensors_here, tokenizer, torch_checkpoint.reached(content), file, origin)
 
 
 def _planned(spec: ModelSpec, where: str) -> GPT:

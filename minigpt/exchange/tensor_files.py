@@ -23,7 +23,7 @@ DTYPES = {
     torch.float16: "F16",
 }
 """What weights may be of here, and what safetensors calls it."""
-_BY_NAME = {name: dtype for dtype, name in DTYPES.items()}
+BY_NAME = {name: dtype for dtype, name in DTYPES.items()}
 
 
 class Form(NamedTuple):
@@ -67,7 +67,7 @@ class SafetensorsFiles:
         for name, file in self._files.items():
             with _readable(file):
                 lazy = self._open[file].get_slice(name)
-                forms[name] = Form(_BY_NAME.get(str(lazy.get_dtype())), tuple(lazy.get_shape()))
+                forms[name] = Form(BY_NAME.get(str(lazy.get_dtype())), tuple(lazy.get_shape()))
         return forms
 
     def read(self, name: str) -> Tensor:

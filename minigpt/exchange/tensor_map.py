@@ -106,7 +106,7 @@ class Converted:
         self._forms: dict[str, Form] = {}
         for full, link in wanted.items():
             if full not in names:
-                raise UserError(f"{self.place}: {full} is missing; the model of config.json has it")
+                raise UserError(f"{self.place}: {full} is missing; the model it is said to be has it")
             self._add(link, names[full], forms[names[full]], cut)
         for full, name in names.items():
             if full not in wanted and not (full == tied or _is_buffer(full, family)):
@@ -123,7 +123,7 @@ class Converted:
         longer = cut and link.ours == ("position.weight",) and form.shape[:1] > link.shape[:1]
         if form.shape != link.shape and not (longer and form.shape[1:] == link.shape[1:]):
             raise UserError(
-                f"{self.place}: {shown(name)} is {list(form.shape)}, the model of config.json has {list(link.shape)}"
+                f"{self.place}: {shown(name)} is {list(form.shape)}, the model it is said to be has {list(link.shape)}"
             )
         for ours, shape in zip(link.ours, link.shapes, strict=True):
             self._sources[ours] = (link, name)
@@ -143,8 +143,28 @@ class Converted:
         if not torch.equal(self.theirs.read(copy), self.read(ours)):
             raise UserError(
                 f"{self.place}: {shown(copy)} is not the embedding, and the model is said to have one for both. "
-                f"If it has a head of its own: tie_word_embeddings=false in config.json"
+                f"If it has a head of its own: tie_word_embeddings=false in its configuration"
             )
+
+
+class Same:
+    """Tensors that have our names already. Raises UserError unless they are exactly a model's."""
+
+    def __init__(self, there: Tensors, model: GPT):
+        self.there, self.place = there, there.place
+        self._forms = dict(there.forms())
+        wanted = {name: tuple(tensor.shape) for name, tensor in model.named_parameters()}
+        for name in sorted({*wanted, *self._forms}):
+            form = self._forms.get(name)
+            if form is None or form.dtype is None or form.shape != wanted.get(name):
+                has = "nothing" if form is None else list(form.shape) if form.dtype is not None else "no real numbers"
+                raise UserError(f"{self.place}: {shown(name)}: it holds {has}, the model {wanted.get(name, 'nothing')}")
+
+    def forms(self) -> Mapping[str, Form]:
+        return self._forms
+
+    def read(self, name: str) -> Tensor:
+        return self.there.read(name)
 
 
 class Exported:

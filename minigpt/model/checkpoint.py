@@ -129,14 +129,24 @@ def load_weights(model: nn.Module, folder: Path | str) -> None:
 def start_from(model: nn.Module, folder: Path | str) -> frozenset[str]:
     """Fill ``model`` with a checkpoint's weights as far as they go, to train something else from there.
 
-    The model may have further transforms at the end of its list: they convert the weights, and what they add keeps its
-    first values. The context may be another one where no tensor depends on it. Returns the names of the tensors filled.
-    Raises UserError when the checkpoint is torn, or holds another architecture or vocabulary, naming what differs; the
-    model is then untouched.
+    The model may have further transforms at the end of its list: they convert the weights, and what they add keeps
+    its first values. The context may be shorter, or another one where no tensor depends on it. Returns the names of
+    the tensors filled. Raises UserError when the checkpoint is torn, or holds another architecture or vocabulary,
+    naming what differs; the model is then untouched.
     """
     gpt, folder = _unwrapped(model), find_checkpoint(folder)
     verified(folder, (WEIGHTS, SPEC))
     source = read_spec(folder)
+    with _weights(folder) as stored:
+        with _building(folder):
+            plan = GPT.on_meta(source)
+        _check_fit(plan, stored, folder)
+        weights = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (no mapping)
+    return start_with(gpt, source, weights, folder)
+
+
+def start_with(gpt: GPT, source: ModelSpec, weights: dict[str, Tensor], folder: Path) -> frozenset[str]:
+    """Fill a model with the tensors of the model ``source``, which lie in ``folder``, as :func:`start_from` does."""
     added = gpt.spec.transforms[len(source.transforms) :]
     if gpt.spec.transforms[: len(source.transforms)] != source.transforms:
         raise UserError(
@@ -145,15 +155,11 @@ def start_from(model: nn.Module, folder: Path | str) -> frozenset[str]:
         )
     wanted = dataclasses.replace(gpt.spec, transforms=source.transforms)
     _check_same(source, dataclasses.replace(wanted, block_size=source.block_size), folder)
-    with _weights(folder) as stored:
-        with _building(folder):
-            plan = GPT.on_meta(source)
-        _check_fit(plan, stored, folder)
-        weights = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (no mapping)
     held = set(weights)
     for transform in added:
         weights = registry.build(transform).convert(weights)
     tensors = dict(_tensors(gpt))
+    weights = {name: _cut(tensor, tensors.get(name), source, gpt.spec) for name, tensor in weights.items()}
     for name, tensor in weights.items():
         if name not in tensors or _form(tensors[name]) != _form(tensor):
             _check_same(source, wanted, folder)  # in the words of the configuration, if it has some
@@ -164,6 +170,14 @@ def start_from(model: nn.Module, folder: Path | str) -> frozenset[str]:
         for name, tensor in weights.items():
             tensors[name].copy_(tensor)
     return frozenset(weights)
+
+
+def _cut(tensor: Tensor, wanted: Tensor | None, source: ModelSpec, spec: ModelSpec) -> Tensor:
+    """The first rows of a table with one for every place of a longer context; any other tensor as it is."""
+    if wanted is None or tensor.shape[1:] != wanted.shape[1:] or spec.block_size >= source.block_size:
+        return tensor
+    by_place = tensor.shape[:1] == (source.block_size,) and wanted.shape[:1] == (spec.block_size,)
+    return tensor[: spec.block_size] if by_place else tensor
 
 
 def _refuse_dropped(model: GPT, held: Collection[str], weights: Collection[str], transforms: Sequence[Any]) -> None:

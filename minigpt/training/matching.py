@@ -13,6 +13,7 @@ from minigpt import registry
 from minigpt.checkpoint_folder import META, content_hash
 from minigpt.config import TrainConfig
 from minigpt.errors import UserError
+from minigpt.exchange.fingerprint import files_of, fingerprint
 from minigpt.registry import Spec
 from minigpt.training.record import RunRecord
 
@@ -45,9 +46,11 @@ def outdated(record: RunRecord, code: Mapping[str, str]) -> str:
 
 
 def _parent_now(folder: str) -> str:
-    """The content of a checkpoint as it is now, by its hash; nothing when it is gone."""
+    """The content of a checkpoint, or another project's model, as it is now, by its hash; nothing when it is gone."""
     try:
-        return _content_hash(folder, os.stat(Path(folder) / META).st_mtime_ns)
+        place = Path(folder)
+        files = [place / META] if (place / META).exists() else files_of(place)
+        return _content_hash(folder, max((os.stat(file).st_mtime_ns for file in files), default=0)) if files else ""
     except (OSError, UserError):
         return ""
 
@@ -55,7 +58,7 @@ def _parent_now(folder: str) -> str:
 @functools.lru_cache
 def _content_hash(folder: str, written: int) -> str:
     """Read once for every trial of a study. written: when, so that another content is read again."""
-    return content_hash(Path(folder))
+    return content_hash(Path(folder)) if (Path(folder) / META).exists() else fingerprint(Path(folder))
 
 
 def code_of(run: TrainConfig) -> dict[str, str]:

@@ -37,17 +37,11 @@ def test_what_does_not_change_the_result_does_not_change_the_trial(configure):
 PLUGIN = '''
 from minigpt.components.norm.rmsnorm import RMSNorm
 from minigpt.registry import register
-from minigpt.schema import options
 
 
 @register("norm", "{name}")
 class Edited(RMSNorm):
     """A norm somebody works on."""
-
-    @options
-    class Config:
-        eps: float = 1e-6
-        gain: bool = True
 
     def forward(self, x):
         return super().forward(x) * {factor}
