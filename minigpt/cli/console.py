@@ -15,7 +15,7 @@ COMMANDS = {
     "sample": ("sample", "continue a prompt with a trained model"),
     "evaluate": ("evaluate", "score trained models on tasks of lm-evaluation-harness, or our own suite"),
     "prepare": ("prepare", "text to tokens"),
-    "report": ("report", "report ppa: what runs cost on hardware, against what they reach"),
+    "report": ("report", "report ppa: what runs cost on hardware, and reach; report curves: their losses, drawn"),
     "inspect": ("inspect", "runs and checkpoints in a table"),
     "check": ("check", "hold variants to the contracts, those of a plugin too: minigpt check my_plugin"),
     "import": ("import_", "another project's model as a checkpoint: a Hugging Face folder, nanoGPT's ckpt.pt"),
@@ -24,7 +24,7 @@ COMMANDS = {
 }
 """Command -> (module of this room, a line about it)."""
 
-_REPORTS = ("ppa",)
+_REPORTS = {"ppa": "report", "curves": "curves"}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -40,14 +40,15 @@ def main(arguments: list[str] | None = None) -> None:
         command, *rest = given
         if command not in COMMANDS:
             raise unknown("minigpt", command, "there is no command", COMMANDS)
-        name = f"minigpt {command}"
+        name, module_name = f"minigpt {command}", COMMANDS[command][0]
         if command == "report":
             report = rest.pop(0) if rest else ""
             if report not in _REPORTS:
                 raise unknown("minigpt report", report, "there is no report", _REPORTS)
             name += f" {report}"
+            module_name = _REPORTS[report]
         sys.argv = [name, *(["-m"] if command == "sweep" else []), *rest]
-        module = importlib.import_module(f"minigpt.cli.{COMMANDS[command][0]}")
+        module = importlib.import_module(f"minigpt.cli.{module_name}")
     module.main()
 
 
@@ -59,6 +60,7 @@ def _page() -> str:
         *(f"  {name:<12} {words}" for name, (_, words) in COMMANDS.items()),
         "",
         "Each has --help. In a checkout, train.py, sample.py, hyperparam_search.py, data/prepare.py,",
-        "analysis/ppa_report.py and analysis/checkpoint_analysis/inspect_ckpts.py are the same commands.",
+        "analysis/ppa_report.py, analysis/curves_report.py and analysis/checkpoint_analysis/inspect_ckpts.py",
+        "are the same commands.",
     ]
     return "\n".join(lines)

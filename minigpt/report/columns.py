@@ -116,7 +116,8 @@ class Condition:
         if self.op == "~":
             return value is not None and fnmatch.fnmatchcase(_word(value), self.value)
         if self.op in ("=", "!="):
-            return self._equals(value) == (self.op == "=")
+            said_of_it = _overrides(entry).get(self.column, value)  # attention=mqa is causal with one key head
+            return (self._equals(value) or self._equals(said_of_it)) == (self.op == "=")
         if isinstance(value, str):
             raise UserError(f"where: {self.column}{self.op}{self.value}: '{visible(value)[:40]}' is no number")
         return value is not None and _ORDER[self.op](float(value), float(self.value))
@@ -154,9 +155,36 @@ def conditions(where: str, entries: Sequence[Entry]) -> list[Condition]:
 
 
 def differences(entries: Sequence[Entry]) -> list[Mapping[str, Any]]:
-    """Per entry, its values of the keys in which configurations differ."""
+    """Per entry, its values of the keys in which configurations differ: as they were said, where that is all there is
+    to it (``attention=mqa``), else as they are (``attention=causal attention.n_kv_head=1``)."""
     keys = differing(entries)
-    return [{key: e.configuration[key] for key in keys if key in e.configuration} for e in entries]
+    found: list[Mapping[str, Any]] = [{k: e.configuration[k] for k in keys if k in e.configuration} for e in entries]
+    words = _as_said(entries)
+    meant: dict[str, str] = {}
+    told = all(meant.setdefault(repr(word), repr(each)) == repr(each) for word, each in zip(words, found, strict=True))
+    return words if any(words) and told else found
+
+
+def _as_said(entries: Sequence[Entry]) -> list[Mapping[str, Any]]:
+    """Per entry, what was said of it and not of all; nothing where not the same keys were said of all."""
+    said_of = [_overrides(e) for e in entries]
+    if len({frozenset(each) for each in said_of}) != 1:
+        return [{} for _ in entries]
+    keys = [key for key in said_of[0] if len({repr(each[key]) for each in said_of}) > 1]
+    keys.sort(key=lambda key: key == "seed")
+    return [{key: each[key] for key in keys} for each in said_of]
+
+
+def _overrides(entry: Entry) -> dict[str, Any]:
+    given = entry.record.overrides if entry.record else {}
+    return {key: value for key, value in given.items() if isinstance(value, (str, int, float)) and key != "plugins"}
+
+
+def short_keys(found: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Each key of :func:`differences` -> its last word, where that says enough."""
+    keys = dict.fromkeys(key for each in found for key in each)
+    last = [key.rpartition(".")[2] for key in keys]
+    return {key: word if last.count(word) == 1 else key for key, word in zip(keys, last, strict=True)}
 
 
 def as_text(name: str, value: Any) -> str:

@@ -10,7 +10,16 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from minigpt.report.columns import TITLES, as_text, differences, extra_columns, said, shown_columns, value_of
+from minigpt.report.columns import (
+    TITLES,
+    as_text,
+    differences,
+    extra_columns,
+    said,
+    short_keys,
+    shown_columns,
+    value_of,
+)
 from minigpt.report.listing import Entry
 from minigpt.schema import plain
 from minigpt.screen import csv_cell, visible
@@ -103,16 +112,10 @@ def _unreadable(entries: Sequence[Entry], width: int) -> list[str]:
 
 
 def _differs(entries: Sequence[Entry]) -> list[str]:
-    """Per entry, what tells it from the others, by the last word of a key where that says enough."""
+    """Per entry, what tells it from the others."""
     found = differences(entries)
-    last = [key.rpartition(".")[2] for key in dict.fromkeys(key for each in found for key in each)]
-    short = {word for word in last if last.count(word) == 1}
-
-    def shortened(key: str) -> str:
-        word = key.rpartition(".")[2]
-        return word if word in short else key
-
-    return [visible(" ".join(said(shortened(key), value) for key, value in each.items())) for each in found]
+    short = short_keys(found)
+    return [visible(" ".join(said(short[key], value) for key, value in each.items())) for each in found]
 
 
 def _cell(entry: Entry, name: str) -> str:

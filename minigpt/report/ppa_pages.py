@@ -17,11 +17,11 @@ from typing import Any
 from minigpt.files import plainly, write_text
 from minigpt.hardware.pricing import AREA_FIELDS, ENERGY_FIELDS
 from minigpt.report.numbers import count, number, percent
+from minigpt.report.page import INK, drawing, render, svg_of
 from minigpt.report.ppa_rows import Report, VariantRow
 from minigpt.schema import plain
-from minigpt.screen import console, csv_cell, markdown, plain_text
+from minigpt.screen import console, csv_cell, plain_text
 
-TEMPLATES = Path(__file__).parent / "templates"
 LABELS = {
     "dram_weights_mj": "DRAM, weights",
     "dram_cache_mj": "DRAM, cache",
@@ -39,7 +39,6 @@ LABELS = {
     "phy_mm2": "PHY and pads",
     "other_mm2": "rest of the die",
 }
-INK = "#0a0b0c"  # stands for the page's text colour inside the plot
 
 
 def write(report: Report, folder: Path) -> None:
@@ -103,24 +102,9 @@ def as_html(report: Report) -> str:
 
 
 def _render(template: str, report: Report, **more: Any) -> str:
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=template.endswith(".html.j2"),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "number": number,
-        "count": count,
-        "percent": percent,
-        "data": data,
-        "cell": cell,
-        "md": markdown,
-    }
-    return environment.get_template(template).render(
+    return render(
+        template,
+        {"data": data, "cell": cell},
         report=report,
         machine=report.hardware,
         contexts=_contexts(report),
@@ -140,15 +124,17 @@ def data(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def cell(row: Any, name: str, style: str = "number") -> Any:
-    """One table cell: what a reader sees, and the exact value beside it."""
+def cell(row: Any, name: str, style: str = "number", label: str = "") -> Any:
+    """One table cell: what a reader sees, and the exact value beside it. label: of a table that is cards on a narrow
+    screen."""
     import markupsafe
 
     value = getattr(row, name)
     formats: dict[str, Callable[[Any], str]] = {"number": number, "count": count, "percent": percent, "text": str}
     shown = formats[style](value)
-    return markupsafe.Markup('<td class="{}" data-field="{}" data-value="{}">{}</td>').format(
-        "text" if style == "text" else "figure", name, data(value), shown
+    labelled = markupsafe.Markup(' data-label="{}"').format(label) if label else ""
+    return markupsafe.Markup('<td class="{}"{} data-field="{}" data-value="{}">{}</td>').format(
+        "text" if style == "text" else "figure", labelled, name, data(value), shown
     )
 
 
@@ -166,14 +152,9 @@ def settings(node: Mapping[str, Any], path: str = "") -> list[tuple[str, str]]:
 
 def pareto_svg(report: Report) -> str:
     """Validation loss against energy per token as inline SVG; variants that none beats in both are joined by a line."""
-    import matplotlib
-
-    matplotlib.use("svg")
     from matplotlib import pyplot
 
-    coloured = ("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor")
-    style: Any = {"svg.fonttype": "none", "svg.hashsalt": "minigpt", "font.family": "sans-serif", "font.size": 11}
-    with pyplot.rc_context(style | dict.fromkeys(coloured, INK)):
+    with drawing(INK):
         figure, axes = pyplot.subplots(figsize=(8.4, 4.6))
         front = sorted((row for row in report.rows if row.pareto), key=lambda row: row.energy_mj)
         axes.plot(
@@ -195,12 +176,8 @@ def pareto_svg(report: Report) -> str:
         axes.set_ylabel("validation loss, nats per token")
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.18, color=INK, linewidth=0.6)
-        text = io.StringIO()
         figure.tight_layout()
-        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-        pyplot.close(figure)
-    svg = text.getvalue()
-    return svg[svg.index("<svg") :].replace(INK, "currentColor")
+        return svg_of(figure)
 
 
 def _label_points(axes: Any, rows: tuple[VariantRow, ...]) -> None:
