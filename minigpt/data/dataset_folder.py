@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 
@@ -16,13 +16,18 @@ from minigpt.data.recipe import recipe_names
 from minigpt.data.token_file import TokenFile
 from minigpt.data.tokenizers import Tokenizer
 from minigpt.errors import OutsideError, UserError, did_you_mean
-from minigpt.files import read_json, sha256_of, sha256_of_text
-from minigpt.schema import NonNegativeInt, PositiveInt, options, typed
+from minigpt.files import plainly, read_json, sha256_of, sha256_of_text
+from minigpt.schema import Count, PositiveInt, Range, options, typed
+
+Size = Annotated[int, Range(ge=0)]  # of what a disk holds
 
 SPLITS = ("train", "val")
+INDEX = {"train": "train.idx", "val": "val.idx"}
 FILES = (
     "train.bin",
     "val.bin",
+    "train.idx",
+    "val.idx",
     "tokenizer.json",
     "meta.json",
 )  # in the order they are written: meta.json vouches for the rest
@@ -32,11 +37,13 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 @options
 class Split:
-    """One .bin file. tokens: how many. bytes: of UTF-8 text they stand for. sha256: of the file."""
+    """One .bin file. tokens: how many. bytes: of UTF-8 text they stand for. sha256: of the file. documents: how many
+    begin in it, and stand in its .idx file; None for a dataset prepared without one."""
 
-    tokens: PositiveInt
-    bytes: NonNegativeInt
+    tokens: Count
+    bytes: Size
     sha256: str
+    documents: Size | None = None
 
 
 @options
@@ -77,6 +84,24 @@ class Prepared:
     tokenizer: Tokenizer
     train: TokenFile
     val: TokenFile
+
+    def document_starts(self, split: Literal["train", "val"]) -> np.ndarray | None:
+        """Places in a split's tokens at which documents begin, (documents,) int64, rising; None for a dataset prepared
+        without them. The first is 0; where a split begins inside a document, its rest counts as one. A document goes up
+        to the next, its end-of-text token included. Raises UserError when the file does not fit the tokens."""
+        told: Split = getattr(self.meta, split)
+        if told.documents is None:
+            return None
+        file = self.path / INDEX[split]
+        with plainly(file, "read", _again(self.meta.name, self.path)):
+            starts = np.fromfile(file, dtype="<u8", count=told.documents + 1).astype(np.int64)
+        rising = starts.size == told.documents > 0 and starts[0] == 0 and (np.diff(starts) > 0).all()
+        if not rising or starts[-1] >= told.tokens:
+            raise UserError(
+                f"{file}: expected {told.documents} rising places within {told.tokens} tokens, as meta.json says."
+                f"{_again(self.meta.name, self.path)}"
+            )
+        return starts
 
 
 def dtype_for(vocab_size: int) -> Literal["uint16", "uint32"]:

@@ -7,7 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """text: all of it. origin: where it stood, for messages: a file, with line or row where it holds several."""
+    """text: all of it. origin: where it stood, for messages: a file, with line or row where it holds several.
+
+    ends: False for all but the last part of a text too long to be held at once (more than four million characters),
+    which comes as several in a row.
+    """
 
     text: str
     origin: str
+    ends: bool = True

@@ -1,106 +1,72 @@
-"""Prepare a dataset: text -> tokenizer.json, train.bin, val.bin and meta.json, whole or not at all."""
+"""Prepare a dataset: text -> tokenizer.json, train.bin, val.bin, their documents and meta.json, whole or not at all.
+
+The text streams by twice: once to be counted and hashed, once to be encoded, in several processes if it is long.
+Interrupted, the same command goes on after the last shard that was written.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import itertools
 import json
+import os
 import platform
+import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
-
-import numpy as np
 
 from minigpt import screen
 from minigpt.checkpoint_folder import find_checkpoint
-from minigpt.data.bpe import SMALLEST, VOCAB_SIZE, train_bpe
+from minigpt.data.bpe import VOCAB_SIZE, train_bpe
 from minigpt.data.dataset_folder import FILES, Meta, Split, check_name, dtype_for, open_prepared, read_meta
+from minigpt.data.document import Document
+from minigpt.data.encoding import Cut, Encoded, batches
+from minigpt.data.encoding_pool import cores, encoded
 from minigpt.data.hf_files import read_tokenizer
-from minigpt.data.recipe import KINDS, Recipe, load_recipe, recipe_names
-from minigpt.data.source import read_documents
+from minigpt.data.prepare_config import PrepareConfig
+from minigpt.data.recipe import KINDS, Recipe, load_recipe
+from minigpt.data.source import Source, open_source
+from minigpt.data.survey import Digest, Survey, survey, with_text
 from minigpt.data.tiktoken_bpe import is_path, load_encoding
+from minigpt.data.token_source import TokenSource, token_source
 from minigpt.data.tokenizers import ByteTokenizer, CharTokenizer, Tokenizer
-from minigpt.errors import UserError, unknown
-from minigpt.files import Holder, Lock, beside, plainly, replace_files
-from minigpt.schema import Limit, Range, options, plain
+from minigpt.data.work_folder import WorkFolder
+from minigpt.errors import UserError
+from minigpt.files import Holder, Lock, beside, plainly, write_json, write_text
+from minigpt.schema import plain
 
-PIECE = 1 << 22  # characters encoded at once where the tokenizer allows it: some 64 MB of memory
-PREPARE = "python data/prepare.py"
+__all__ = ["PrepareConfig", "prepare"]
 
-
-@options
-class PrepareConfig:
-    """What to prepare. Either a recipe of this project (``dataset``), or text of one's own (``source`` and ``name``).
-
-    dataset: a recipe, data/<dataset>/dataset.py. name: what text of one's own is called. folder: where datasets are
-    written. source: a file, folder or glob; with ``dataset`` it replaces what the
-    recipe would fetch. tokenizer, val_fraction: None is the recipe's, or char and 0.1; tokenizer may be a
-    tokenizer.json, Hugging Face's or minigpt's, or its folder. encoding: of tokenizer=tiktoken, a name or a .tiktoken
-    file. vocab_size: of tokenizer=bpe, which is trained on this text. tokenizer_of: in place of these, a prepared
-    dataset's folder, a run's or a checkpoint's, whose tokenizer this text gets: so that its weights can read it.
-    overwrite: replace a prepared dataset that differs.
-    """
-
-    dataset: str | None = None
-    source: str | None = None
-    name: str | None = None
-    tokenizer: str | None = None
-    encoding: str | None = None
-    vocab_size: Annotated[int, Range(ge=SMALLEST), Limit(1 << 20)] | None = None
-    tokenizer_of: str | None = None
-    val_fraction: Annotated[float, Range(gt=0, lt=1)] | None = None
-    folder: str = "data"
-    overwrite: bool = False
-
-    def __post_init__(self):
-        if self.dataset and self.name:
-            raise UserError("dataset and name: a recipe's dataset has its recipe's name; leave one of the two out")
-        if not self.dataset and not (self.source and self.name):
-            raise UserError(
-                f"expected {PREPARE} dataset=<name>, or source=<file, folder or glob> name=<new>\n"
-                f"  datasets with a recipe: {', '.join(recipe_names())}"
-            )
-        if self.tokenizer_of and (self.tokenizer or self.encoding):
-            raise UserError("tokenizer_of: brings tokenizer and encoding along; leave those two out")
-        if self.tokenizer and self.tokenizer not in KINDS and not _is_file(self.tokenizer):
-            raise unknown("tokenizer", self.tokenizer, "neither a tokenizer.json nor a kind of tokenizer", KINDS)
-        if self.vocab_size and self.tokenizer != "bpe":
-            raise UserError("vocab_size: is for tokenizer=bpe, which is trained; other vocabularies have their size")
-        if not self.dataset and self.name in recipe_names():
-            raise UserError(
-                f"name: '{self.name}' has a recipe of its own; use dataset={self.name} source=..., or another name"
-            )
-
-
-def _is_file(tokenizer: str) -> bool:
-    return tokenizer.endswith(".json") or Path(tokenizer).expanduser().exists()
+WORTH_WORKERS = 1 << 24  # characters; fewer are encoded before another process has started
+QUIET_SECONDS = 5.0  # between lines that say how far it is
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """All that decides what is written, before anything is tokenized."""
+    """All that decides what is written, before anything is read."""
 
-    documents: list[str]
-    source: str
+    source: Source | TokenSource
     kind: str
     encoding: str
     vocab_size: int
     val_fraction: float
     characters: str | None
     given: Tokenizer | None
-    source_sha256: str
 
     @property
     def made(self) -> str:
-        parts = [f"tokenizer={self.kind}", f"val_fraction={self.val_fraction}"]
+        parts = [f"tokenizer={self.kind}"]
         if self.kind == "tiktoken" and not self.given:
-            parts.insert(1, f"encoding={Path(self.encoding).stem}")
+            parts.append(f"encoding={Path(self.encoding).stem}")
         if self.kind == "bpe" and not self.given:
-            parts.insert(1, f"vocab_size={self.vocab_size}")
-        return " ".join(parts)
+            parts.append(f"vocab_size={self.vocab_size}")
+        tokens = isinstance(self.source, TokenSource)
+        given = isinstance(self.source, TokenSource) and self.source.given
+        parts.append("splits as given" if given else f"val_fraction={self.val_fraction}")
+        return " ".join([*parts, *(["from tokens"] if tokens else [])])
 
 
 def prepare(config: PrepareConfig, say: Callable[[str], None] = screen.say) -> Path:
@@ -113,13 +79,16 @@ def prepare(config: PrepareConfig, say: Callable[[str], None] = screen.say) -> P
     target = Path(config.folder) / name
     plan = _plan(config)
     with plainly(target, way_out="\n  Choose another place: folder=<folder>"), _alone_in(target):
-        if not config.overwrite and _is_there(target, name, plan):
+        _publish(target)
+        found = _survey(plan, say)
+        if not config.overwrite and _is_there(target, name, plan, found):
             say(f"{target}: already prepared from this text with {plan.made}; nothing to do")
             return target
-        say(f"{name}: {sum(map(len, plan.documents)):,} characters in {len(plan.documents)} document(s)")
-        tokenizer = _tokenizer(plan)
-        say(f"  tokenizer {tokenizer.kind}, vocabulary of {tokenizer.vocab_size:,}")
-        replace_files(target, FILES, lambda new: _write(new, name, plan, tokenizer), voucher="meta.json")
+        unit = "tokens" if isinstance(plan.source, TokenSource) else "characters"
+        say(f"{name}: {found.characters:,} {unit} in {found.documents:,} document(s)")
+        if found.empty:
+            say(f"  {found.empty:,} empty document(s) left out")
+        _write(target, name, plan, found, config.workers, say)
     meta = read_meta(target / "meta.json")
     for split, made in (("train", meta.train), ("val", meta.val)):
         say(f"  {split:5} {made.tokens:>13,} tokens {made.bytes:>13,} bytes of text")
@@ -149,37 +118,66 @@ def _alone_in(target: Path) -> Iterator[None]:
 
 def _plan(config: PrepareConfig) -> _Plan:
     recipe = load_recipe(config.dataset) if config.dataset else Recipe(documents=list)
-    documents = read_documents(config.source) if config.source else recipe.documents()
     given = _tokenizer_of(config.tokenizer_of) if config.tokenizer_of else None
     if config.tokenizer and config.tokenizer not in KINDS:
         given = read_tokenizer(Path(config.tokenizer).expanduser())
-    digest = hashlib.sha256()
-    for text in documents:
-        content = text.encode("utf-8", "surrogatepass")
-        digest.update(f"{len(content)}\n".encode() + content)
+    kind = given.kind if given else config.tokenizer or recipe.tokenizer
+    if config.encoding and kind != "tiktoken":
+        raise UserError(f"encoding: is for tokenizer=tiktoken, not for {kind}; leave it out, or name the tokenizer")
     return _Plan(
-        documents=documents,
-        source=config.source or f"recipe data/{config.dataset}/dataset.py",
-        kind=given.kind if given else config.tokenizer or recipe.tokenizer,
+        source=_source(config, recipe),
+        kind=kind,
         encoding=config.encoding or recipe.encoding,
         vocab_size=config.vocab_size or VOCAB_SIZE,
         val_fraction=recipe.val_fraction if config.val_fraction is None else config.val_fraction,
         characters=recipe.characters if not config.source else None,
         given=given,
-        source_sha256=digest.hexdigest(),
     )
 
 
-def _is_there(target: Path, name: str, plan: _Plan) -> bool:
+def _source(config: PrepareConfig, recipe: Recipe) -> Source | TokenSource:
+    if not config.source:
+        origin = f"recipe data/{config.dataset}/dataset.py"
+        texts = list(recipe.documents())
+        return Source(origin, lambda: (Document(text, f"{origin}: {i}") for i, text in enumerate(texts, start=1)))
+    tokens = token_source(config.source, config.val_fraction)
+    if not tokens:
+        return open_source(config.source, config.text_key)
+    if config.text_key:
+        raise UserError(f"text_key: {config.source} holds tokens, which have no fields; leave it out")
+    if not config.tokenizer_of and config.tokenizer in (None, "char", "bpe"):
+        raise UserError(
+            f"source: {config.source} holds tokens; say which tokenizer made them: tokenizer=tiktoken encoding=gpt2, "
+            "tokenizer=<file>/tokenizer.json, or tokenizer_of=<dataset, run or checkpoint>"
+        )
+    return tokens
+
+
+def _survey(plan: _Plan, say: Callable[[str], None]) -> Survey:
+    if isinstance(plan.source, TokenSource):
+        return plan.source.survey(_tokenizer(plan, Survey()))
+    found = survey(
+        plan.source.documents(),
+        alphabet=plan.kind == "char" and not plan.given and not plan.characters,
+        sample=plan.kind == "bpe" and not plan.given,
+        seen=_Progress(say, "read"),
+    )
+    if not found.documents:
+        what = "only empty documents" if found.empty > 1 else "no text"
+        raise UserError(f"source: {plan.source.name} is empty: it holds {what}")
+    return found
+
+
+def _is_there(target: Path, name: str, plan: _Plan, found: Survey) -> bool:
     """Whether the target already holds exactly this; UserError when it holds something else: not ours to destroy."""
     if not any((target / file).exists() for file in (*FILES, "meta.pkl")):
         return False
     if (target / "meta.json").exists():
         meta = read_meta(target / "meta.json", "\n  Replace it: overwrite=true")
-        if _is_same(meta, plan):
+        if _is_same(meta, plan, found):
             open_prepared(name, target.parent)  # raises with the way out when a file of it is damaged
             return True
-        text = "the same text" if meta.source_sha256 == plan.source_sha256 else "other text"
+        text = "the same text" if meta.source_sha256 == found.sha256 else "other text"
         held = f"prepared with {meta.made} from {text}"
     else:
         held = "with files that another tool or an interrupted run left"
@@ -188,94 +186,135 @@ def _is_there(target: Path, name: str, plan: _Plan) -> bool:
     )
 
 
-def _is_same(meta: Meta, plan: _Plan) -> bool:
-    if (meta.source_sha256, meta.made) != (plan.source_sha256, plan.made):
+def _is_same(meta: Meta, plan: _Plan, found: Survey) -> bool:
+    if (meta.source_sha256, meta.made) != (found.sha256, plan.made):
         return False
-    if plan.kind == "tiktoken" and not plan.given and not is_path(plan.encoding):
-        return True  # a published name means one vocabulary; to load it may need the network
-    return meta.tokenizer_hash == _tokenizer(plan).hash
+    if not plan.given and (plan.kind == "bpe" or (plan.kind == "tiktoken" and not is_path(plan.encoding))):
+        return True  # the same text trains the same one; a published name means one, and may need the network
+    return meta.tokenizer_hash == _tokenizer(plan, found).hash
 
 
 def _tokenizer_of(path: str) -> Tokenizer:
     """The tokenizer of a prepared dataset, a run or a checkpoint."""
     file = Path(path) / "tokenizer.json"
-    file = file if file.is_file() else find_checkpoint(path) / file.name
-    return read_tokenizer(file)
+    return read_tokenizer(file if file.is_file() else find_checkpoint(path) / file.name)
 
 
-def _tokenizer(plan: _Plan) -> Tokenizer:
+def _tokenizer(plan: _Plan, found: Survey) -> Tokenizer:
     if plan.given:
         return plan.given
-    if plan.kind == "char" and plan.characters:
-        return CharTokenizer(plan.characters)
     if plan.kind == "char":
-        characters: set[str] = {"\n"} if len(plan.documents) > 1 else set()
-        return CharTokenizer("".join(sorted(characters.union(*plan.documents))))
+        newline = {"\n"} if found.documents > 1 else set()
+        return CharTokenizer(plan.characters or "".join(sorted(found.alphabet | newline)))
     if plan.kind == "byte":
         return ByteTokenizer()
-    return train_bpe(plan.documents, plan.vocab_size) if plan.kind == "bpe" else load_encoding(plan.encoding)
+    if plan.kind == "bpe":
+        return train_bpe(found.sample_before(Cut.of(found.characters, plan.val_fraction).at), plan.vocab_size)
+    return load_encoding(plan.encoding)
 
 
-def _write(folder: Path, name: str, plan: _Plan, tokenizer: Tokenizer) -> None:
-    """All files of the dataset into an empty folder."""
-    dtype = dtype_for(tokenizer.vocab_size)
-    documents = plan.documents
-    if tokenizer.eot_token is None and len(documents) > 1:
-        documents = [text if text.endswith("\n") else text + "\n" for text in documents]
-    ended = tokenizer.eot_token is not None and len(documents) > 1
-    cut = int(sum(map(len, documents)) * (1 - plan.val_fraction))
-    splits = {}
-    for split, pieces in zip(("train", "val"), _cut(documents, cut), strict=True):
-        splits[split] = _write_tokens(folder / f"{split}.bin", _tokens(tokenizer, pieces, ended), tokenizer, dtype)
-    meta = Meta(
+def _write(
+    target: Path, name: str, plan: _Plan, found: Survey, workers: int | None, say: Callable[[str], None]
+) -> None:
+    """Encode into a folder of its own, which becomes ``target`` when it is whole."""
+    tokenizer = _tokenizer(plan, found)
+    say(f"  tokenizer {tokenizer.kind}, vocabulary of {tokenizer.vocab_size:,}")
+    of = {"source": found.sha256, "made": plan.made, "tokenizer": tokenizer.hash}
+    with WorkFolder(_work(target), of, dtype_for(tokenizer.vocab_size)) as work:
+        if work.batches:
+            say(f"  goes on where an interrupted preparation of it stopped, after {work.tokens:,} tokens")
+        for batch in _encoded(plan, found, tokenizer, work.batches, workers, say):
+            work.add(batch)
+        splits = work.finish()
+        write_text(work.path / "tokenizer.json", json.dumps(tokenizer.to_json()))
+        write_json(work.path / "meta.json", plain(_meta(name, plan, found, tokenizer, splits)))
+    _publish(target)
+
+
+def _encoded(
+    plan: _Plan, found: Survey, tokenizer: Tokenizer, start: int, workers: int | None, say: Callable[[str], None]
+) -> Iterator[Encoded]:
+    """The source in tokens, from batch number ``start`` on."""
+    several = found.documents > 1
+    newline, ended = several and tokenizer.eot_token is None, several and tokenizer.eot_token is not None
+    cut = Cut.of(found.characters + (found.unended if newline else 0), plan.val_fraction)
+    if isinstance(plan.source, TokenSource):
+        return itertools.islice(plan.source.encoded(tokenizer, cut), start, None)
+    seen = _Progress(say, "encoded", found.characters)
+    todo = itertools.islice(batches(_unchanged(plan.source, found, seen), cut, newline), start, None)
+    if workers is None:
+        workers = cores() if found.characters >= WORTH_WORKERS else 1
+    return encoded(todo, tokenizer, dtype_for(tokenizer.vocab_size), ended, workers)
+
+
+def _unchanged(source: Source, found: Survey, seen: Callable[[int], None]) -> Iterator[Document]:
+    """The documents that were surveyed. Raises UserError at their end when they are not."""
+    digest = Digest()
+    for document in with_text(source.documents()):
+        digest.add(document.text)
+        seen(len(document.text))
+        yield document
+    if digest.hexdigest() != found.sha256:
+        raise UserError(
+            f"source: {source.name} was changed while it was prepared. Start again when nobody writes to it"
+        )
+
+
+def _meta(name: str, plan: _Plan, found: Survey, tokenizer: Tokenizer, splits: dict[str, Split]) -> Meta:
+    share = f"the first {1 - plan.val_fraction:.4g} of all"
+    rule = "in document order, is train, up to the end of a document where one is near; the rest is val"
+    split = f"{share} characters, {rule}"
+    if isinstance(plan.source, TokenSource):
+        split = "as the source gives it" if plan.source.given else f"{share} tokens, {rule}"
+    return Meta(
         name=name,
         vocab_size=tokenizer.vocab_size,
-        dtype=dtype,
+        dtype=dtype_for(tokenizer.vocab_size),
         tokenizer=tokenizer.kind,
         tokenizer_hash=tokenizer.hash,
         train=splits["train"],
         val=splits["val"],
-        split=f"the first {1 - plan.val_fraction:.4g} of all characters, in document order, is train; the rest is val",
-        source=plan.source,
-        source_sha256=plan.source_sha256,
+        split=split,
+        source=plan.source.name,
+        source_sha256=found.sha256,
         made=plan.made,
         python=platform.python_version(),
     )
-    (folder / "tokenizer.json").write_text(json.dumps(tokenizer.to_json()), encoding="utf-8")
-    (folder / "meta.json").write_text(json.dumps(plain(meta), indent=2) + "\n", encoding="utf-8")
 
 
-def _cut(documents: list[str], cut: int) -> tuple[list[tuple[str, bool]], list[tuple[str, bool]]]:
-    """Cut after ``cut`` characters. Each piece comes with whether its document ends with it."""
-    before: list[tuple[str, bool]] = []
-    after: list[tuple[str, bool]] = []
-    for text in documents:
-        head, tail = text[:cut], text[cut:]
-        cut -= len(head)
-        if head:
-            before.append((head, not tail))
-        if tail:
-            after.append((tail, True))
-    return before, after
+def _work(target: Path) -> Path:
+    return beside(target, "preparing")
 
 
-def _tokens(tokenizer: Tokenizer, pieces: Iterable[tuple[str, bool]], ended: bool) -> Iterator[np.ndarray]:
-    for text, ends in pieces:
-        step = PIECE if tokenizer.cut_anywhere else len(text)
-        for start in range(0, len(text), step):
-            yield tokenizer.encode(text[start : start + step])
-        if ended and ends:
-            yield np.array([tokenizer.eot_token])
+def _publish(target: Path) -> None:
+    """Move what is whole into place, meta.json last: it vouches for the rest. Interrupted, the next one ends it."""
+    work = _work(target)
+    if not (work / "meta.json").is_file():
+        return
+    (target / "meta.json").unlink(missing_ok=True)
+    for file in FILES:
+        if (work / file).exists():
+            os.replace(work / file, target / file)
+    shutil.rmtree(work, ignore_errors=True)
 
 
-def _write_tokens(file: Path, tokens: Iterator[np.ndarray], tokenizer: Tokenizer, dtype: str) -> Split:
-    digest, lengths, count, size = hashlib.sha256(), tokenizer.token_bytes(), 0, 0
-    with file.open("wb") as out:
-        for ids in tokens:
-            content = ids.astype(dtype).tobytes()
-            out.write(content)
-            digest.update(content)
-            count, size = count + len(ids), size + int(lengths[ids].sum())
-    if count < 2:
-        raise UserError(f"source: too short: its {file.stem} split has {count} token(s), expected at least 2")
-    return Split(tokens=count, bytes=size, sha256=digest.hexdigest())
+class _Progress:
+    """Says every few seconds how far it is. total: characters in all, if that is known."""
+
+    def __init__(self, say: Callable[[str], None], doing: str, total: int | None = None):
+        self._say, self._doing, self._total = say, doing, total
+        self._done, self._begin = 0, time.monotonic()
+        self._last = self._begin
+
+    def __call__(self, characters: int) -> None:
+        self._done += characters
+        now = time.monotonic()
+        if now - self._last < QUIET_SECONDS:
+            return
+        self._last = now
+        rate = self._done / (now - self._begin)
+        line = f"  {self._doing} {self._done / 1e6:,.0f} million characters"
+        if self._total:
+            left = (self._total - self._done) / rate
+            line += f" of {self._total / 1e6:,.0f}, {left:,.0f} s left"
+        self._say(f"{line} ({rate / 1e6:.1f} million a second)")

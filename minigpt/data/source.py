@@ -1,73 +1,67 @@
-"""Text as it comes: one file, a folder or a glob, read as UTF-8 documents in a stable order."""
+"""Where text comes from: a file, a folder, a glob or a dataset of Hugging Face's, as documents in a stable order."""
 
 from __future__ import annotations
 
 import glob
-import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+from minigpt.data.document import Document
+from minigpt.data.tables import HUB, hub_documents, parquet_documents
+from minigpt.data.text_files import LINES, kind, text_documents
 from minigpt.errors import UserError, did_you_mean
 
+TEXT_KEY = "text"
+PARQUET = (".parquet", ".pq")
+UNREAD = (".zip", ".tar", ".tgz", ".7z", ".rar", ".bz2", ".xz", ".lz4", ".br")
 
-def read_documents(source: str) -> list[str]:
-    """The text of every file ``source`` names, sorted by path; one document per file, or per line of a .jsonl file.
 
-    source: a file, a folder (all files below it, hidden ones excepted) or a glob (``**`` reaches into folders).
-    Newlines are read as ``\\n``, a byte-order mark is dropped, empty files among others are left out. Raises UserError
-    when nothing matches, nothing but empty files is found, or a file is not UTF-8.
+@dataclass(frozen=True)
+class Source:
+    """documents: begins anew, in the same order, at every call. name: what was asked for.
+
+    This is where cleaning goes: a step is a function from documents to documents.
     """
-    files = _files(source)
-    documents = [text for file in files for text in _documents(file) if text]
-    if not documents:
-        raise UserError(
-            f"source: {source} is empty, expected text"
-            if len(files) == 1
-            else f"source: all files of {source} are empty"
-        )
-    return documents
+
+    name: str
+    documents: Callable[[], Iterator[Document]]
 
 
-def _documents(path: Path) -> list[str]:
-    text = read_text(path)
-    if path.suffix.lower() not in (".jsonl", ".ndjson"):
-        return [text]
-    lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
-    return [_text_of_line(f"{path}:{number}", line) for number, line in lines]
+def open_source(source: str, text_key: str | None = None) -> Source:
+    """The documents of what ``source`` names, files sorted by path.
+
+    source: a file, a folder (all files below it, hidden ones excepted), a glob (``**`` reaches into folders), or
+    ``hf:<name or folder>[:<subset>][@<split>]``. A document is a text file, a line of a .jsonl or a row of a .parquet
+    one; .gz and .zst are unpacked. text_key: the field or column of the text, None: "text".
+    Raises UserError when nothing matches, or a file is of a kind that is no text.
+    """
+    if source.startswith(HUB):
+        return Source(source, lambda: hub_documents(source, text_key or TEXT_KEY))
+    files = find_files(source)
+    for file in files:
+        if file.suffix.lower() in UNREAD or (kind(file) in PARQUET and file.suffix.lower() not in PARQUET):
+            raise UserError(f"source: {file}: is packed in a way that is not read here; unpack it, or use .gz or .zst")
+        if file.suffix.lower() == ".bin":
+            raise UserError(
+                f"source: {file}: holds tokens, not text. Tokens are read alone (source=<file>.bin, or a folder of "
+                "train.bin and val.bin), with the tokenizer they were made with"
+            )
+    if text_key and not any(kind(file) in (*LINES, *PARQUET) for file in files):
+        raise UserError(f"text_key: {source} has no fields or columns; it is for .jsonl, .parquet and hf:")
+
+    def documents() -> Iterator[Document]:
+        for file in files:
+            if kind(file) in PARQUET:
+                yield from parquet_documents(file, text_key or TEXT_KEY)
+            else:
+                yield from text_documents(file, text_key or TEXT_KEY)
+
+    return Source(source, documents)
 
 
-def _text_of_line(where: str, line: str) -> str:
-    """The field ``text`` of a line of JSON: all else of it is about the text."""
-    try:
-        content = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"source: {where}: not JSON ({error}); expected an object with a field 'text'") from None
-    text = content.get("text") if isinstance(content, dict) else None
-    if not isinstance(text, str):
-        fields = ", ".join(sorted(map(str, content))[:8]) if isinstance(content, dict) else type(content).__name__
-        raise UserError(
-            f"source: {where}: has no field 'text' that is text (it has: {fields}).\n"
-            "  Rename the field that holds the text, or write the texts into files of their own."
-        )
-    return text
-
-
-def read_text(path: Path) -> str:
-    """One UTF-8 file. Raises UserError, naming the first byte that is not UTF-8."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"source: {path} could not be read ({error.strerror})") from None
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"source: {path} is not UTF-8 text: byte {content[error.start]:#04x} at offset {error.start}.\n"
-            "  Convert it first (iconv -t utf-8), or leave it out with a glob such as source='folder/**/*.txt'."
-        ) from None
-    return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _files(source: str) -> list[Path]:
+def find_files(source: str) -> list[Path]:
+    """The files of a path, a folder or a glob, sorted. Raises UserError when there is none."""
     path = Path(source).expanduser()
     if path.is_file():
         return [path]

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from minigpt.errors import UserError, unknown
+from minigpt.errors import UserError, shown, unknown
 from minigpt.schema import options, typed
 
 KINDS = ("char", "byte", "tiktoken", "bpe", "huggingface")
@@ -143,7 +143,7 @@ def from_json(data: Any, path: str = "tokenizer") -> Tokenizer:
     """The tokenizer ``to_json`` described; UserError for any other JSON. path: where it stands, for messages."""
     kind = data.get("kind") if isinstance(data, Mapping) else None
     if kind == "char":
-        return CharTokenizer(typed(CharState, data, path).characters)
+        return CharTokenizer(_text(typed(CharState, data, path).characters, f"{path}.characters"))
     if kind == "byte":
         typed(ByteState, data, path)
         return ByteTokenizer()
@@ -164,10 +164,10 @@ def from_json(data: Any, path: str = "tokenizer") -> Tokenizer:
 
 @options
 class CharState:
-    """The JSON of a CharTokenizer."""
+    """The JSON of a CharTokenizer. characters: text, of any characters: a corpus may hold some that no option may."""
 
     kind: str
-    characters: str
+    characters: Any
 
 
 @options
@@ -175,6 +175,12 @@ class ByteState:
     """The JSON of a ByteTokenizer."""
 
     kind: str
+
+
+def _text(value: Any, path: str) -> str:
+    if not isinstance(value, str):
+        raise UserError(f"{path}: expected text, got {shown(value)} ({type(value).__name__})")
+    return value
 
 
 def _code_points(text: str) -> np.ndarray:

@@ -78,7 +78,7 @@ def test_val_tokens_cuts_the_validation_split(make):
 def test_target_bytes_are_the_bytes_of_the_text_the_targets_stand_for(make, verse, ranks_file):
     cut = int(len(verse) * 0.9)
     for kind in ("char", "byte", "tiktoken"):
-        path = make(name=kind, tokenizer=kind, encoding=str(ranks_file))
+        path = make(name=kind, tokenizer=kind, **({"encoding": str(ranks_file)} if kind == "tiktoken" else {}))
         dataset = open_dataset(kind, str(path.parent), block_size=16)
         total = sum(dataset.target_bytes(batch.targets) for batch in dataset.val_batches(4, 16))
         first = len(dataset.tokenizer.decode(dataset.val[:1]).encode())

@@ -1,10 +1,8 @@
 import hashlib
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +14,7 @@ from minigpt.data.preparation import PrepareConfig, prepare
 from minigpt.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
+FILES = ["meta.json", "tokenizer.json", "train.bin", "train.idx", "val.bin", "val.idx"]
 
 
 def run(*arguments, **environment):
@@ -30,13 +29,17 @@ def run(*arguments, **environment):
     )
 
 
+def options_of(kind, ranks_file):
+    return {"tokenizer": kind} | {"tiktoken": {"encoding": str(ranks_file)}, "bpe": {"vocab_size": 300}}.get(kind, {})
+
+
 def content(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 @pytest.mark.parametrize("kind", ["char", "byte", "tiktoken", "bpe"])
 def test_the_files_hold_the_text_and_meta_records_what_they_are(make, verse, kind, ranks_file):
-    path = make(tokenizer=kind, encoding=str(ranks_file), vocab_size=300 if kind == "bpe" else None)
+    path = make(**options_of(kind, ranks_file))
     meta = json.loads((path / "meta.json").read_text())
     tokenizer = tokenizers.from_json(json.loads((path / "tokenizer.json").read_text()))
     cut = int(len(verse) * 0.9)
@@ -48,12 +51,13 @@ def test_the_files_hold_the_text_and_meta_records_what_they_are(make, verse, kin
             "tokens": len(tokens),
             "bytes": len(text.encode()),
             "sha256": hashlib.sha256(data).hexdigest(),
+            "documents": 1,
         }
     assert meta["tokenizer_hash"] == tokenizer.hash
     assert meta["vocab_size"] == tokenizer.vocab_size
     assert meta["dtype"] == "uint16"
     assert "first 0.9 of all characters" in meta["split"]
-    assert sorted(content(path)) == ["meta.json", "tokenizer.json", "train.bin", "val.bin"]
+    assert sorted(content(path)) == FILES
 
 
 def test_a_vocabulary_beyond_65535_is_stored_as_uint32(make):
@@ -124,7 +128,7 @@ def test_documents_are_separated_by_the_end_of_text_token_or_a_newline(make, tmp
     for name in "abc":
         (tmp_path / f"{name}.md").write_text(name * 20)
     for kind, text in (("tiktoken", "{}<|endoftext|>"), ("char", "{}\n")):
-        path = make(name=kind, source=f"{tmp_path}/*.md", tokenizer=kind, encoding=str(ranks_file), val_fraction=0.4)
+        path = make(name=kind, source=f"{tmp_path}/*.md", val_fraction=0.4, **options_of(kind, ranks_file))
         prepared = open_prepared(kind, path.parent)
         joined = prepared.tokenizer.decode(prepared.train.tokens) + prepared.tokenizer.decode(prepared.val.tokens)
         assert joined == "".join(text.format(name * 20) for name in "abc")
@@ -208,22 +212,6 @@ def test_two_processes_that_prepare_at_once_both_succeed(tmp_path):
     open_prepared("pydocs", tmp_path)
 
 
-def test_a_preparation_that_is_killed_leaves_no_dataset_that_looks_whole(tmp_path, verse):
-    (tmp_path / "long.txt").write_text(verse * 4000)
-    command = [sys.executable, "data/prepare.py", f"source={tmp_path}/long.txt", "name=long", f"folder={tmp_path}/data"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
-    target, deadline = tmp_path / "data" / "long", time.monotonic() + 240
-    while not list(target.glob(".making-*/train.bin")) and time.monotonic() < deadline:
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert [path.name for path in target.glob("*.bin")] == []
-    assert (
-        subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL).returncode == 0
-    )  # and the same command repairs it
-    assert sorted(path.name for path in target.iterdir()) == ["meta.json", "tokenizer.json", "train.bin", "val.bin"]
-
-
 def test_the_command_prepares_and_says_what_and_where(tmp_path, verse):
     (tmp_path / "verse.txt").write_text(verse)
     result = run(f"source={tmp_path}/verse.txt", "name=007", "val_fraction=0.2", f"folder={tmp_path}")
@@ -246,6 +234,14 @@ def test_the_command_prepares_and_says_what_and_where(tmp_path, verse):
         (["dataset=pydocs", "name=x"], "leave one of the two out"),
         (["dataset=pydocs", "tokenizer=chars"], "Did you mean 'char'?"),
         (["dataset=pydocs", "tokenizer=none/tokenizer.json"], "none/tokenizer.json: could not be read"),
+        (
+            ["source=minigpt/errors.py", "name=x", "tokenizer=byte", "encoding=gpt2"],
+            "encoding: is for tokenizer=tiktoken",
+        ),
+        (["source=minigpt/errors.py", "name=x", "encoding=gpt2"], "encoding: is for tokenizer=tiktoken, not for char"),
+        (["source=minigpt/errors.py", "name=x", "text_key=body"], "has no fields or columns"),
+        (["dataset=pydocs", "text_key=body"], "text_key: is for a source with fields or columns"),
+        (["dataset=pydocs", "workers=0"], "workers: 0 is out of range"),
         (["dataset=pydocs", "vocab_size=300"], "vocab_size: is for tokenizer=bpe"),
         (["dataset=pydocs", "tokenizer=bpe", "vocab_size=256"], "vocab_size: 256 is out of range, expected >= 257"),
         (["dataset=pydocs", "val_fraction=1"], "val_fraction: 1.0 is out of range"),

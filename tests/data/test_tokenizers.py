@@ -74,6 +74,11 @@ def test_text_of_kinds_that_may_be_cut_gives_the_same_tokens_in_pieces(tokenizer
     assert (np.concatenate(pieces) == tokenizer.encode(TEXT)).all()
 
 
+def test_a_vocabulary_may_hold_what_no_option_may():
+    tokenizer = CharTokenizer("a\0\ud800")
+    assert tokenizers.from_json(json.loads(json.dumps(tokenizer.to_json()))).hash == tokenizer.hash
+
+
 def test_hash_is_stable_and_tells_tokenizers_apart():
     assert CharTokenizer("ab").hash == CharTokenizer("ab").hash != CharTokenizer("ba").hash
     assert ByteTokenizer().hash == "7da8b59d384076438bab9ae10dee36e1ed40155053c42c319918fb1eb47b641e"
