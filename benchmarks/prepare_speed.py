@@ -2,7 +2,7 @@
 
 python -m benchmarks.prepare_speed [megabytes=2000] [tokenizer=bpe] [workers=2] [form=txt]
 
-The text is the Python language reference, over and over, as one text file (txt) or as lines of JSON, packed (jsonl.zst).
+The text is the Python language reference, over and over: one text file (txt), or lines of JSON, packed (jsonl.zst).
 Memory is the sum over the processes of what each holds of its own and its share of the rest, at its largest.
 Measured on two cores of an AMD EPYC, shared with other work: see docs/measurements.md.
 """

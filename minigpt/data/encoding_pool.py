@@ -22,7 +22,7 @@ from typing import IO, Any
 from minigpt.data import tokenizers
 from minigpt.data.encoding import Batch, Encoded, Encoder
 from minigpt.data.tokenizers import Tokenizer
-from minigpt.errors import UserError
+from minigpt.errors import OutsideError, UserError
 
 ONE_THREAD = {"TOKENIZERS_PARALLELISM": "false", "RAYON_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 PACKAGE = Path(__file__).resolve().parents[2]
@@ -85,7 +85,7 @@ def _ask(idle: queue.SimpleQueue[subprocess.Popen[bytes]], batch: Batch) -> Enco
         _send(process.stdin, _packed([batch.split, batch.texts, batch.ends, batch.origins]))
         said, tokens = json.loads(_received(process.stdout)), _received(process.stdout)
     except (OSError, EOFError):
-        raise UserError(
+        raise OutsideError(
             f"a worker process ended before its work was done (code {process.wait()}), as when memory runs out.\n"
             "  Start again, and it goes on where it stopped; workers=1 takes the least memory."
         ) from None
