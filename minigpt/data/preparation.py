@@ -138,7 +138,7 @@ def _plan(config: PrepareConfig) -> _Plan:
 def _source(config: PrepareConfig, recipe: Recipe) -> Source | TokenSource:
     if not config.source:
         origin = f"recipe data/{config.dataset}/dataset.py"
-        texts = list(recipe.documents())
+        texts = recipe.documents()
         return Source(origin, lambda: (Document(text, f"{origin}: {i}") for i, text in enumerate(texts, start=1)))
     tokens = token_source(config.source, config.val_fraction)
     if not tokens:

@@ -6,7 +6,7 @@ A recipe is code of the project, like a component; nothing is ever imported from
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from minigpt.errors import UserError, unknown
 from minigpt.schema import options
@@ -25,7 +25,7 @@ class Recipe:
     text. built_in: needs no network, so a training run may prepare it on the spot.
     """
 
-    documents: Callable[[], Iterable[str]]
+    documents: Callable[[], list[str]]
     tokenizer: str = "char"
     encoding: str = "gpt2"
     val_fraction: float = 0.1
