@@ -6,6 +6,7 @@ Nothing in it may act on what it is shown in. Pages escape by their template eng
 from __future__ import annotations
 
 import re
+import sys
 import unicodedata
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -35,6 +36,19 @@ def plain_text(value: object) -> Text:
 def say(text: object, *, lines: bool = False, file: TextIO | None = None) -> None:
     """Print a text for a person, at once, and nothing in it acts. lines: its line breaks stay."""
     print(visible(text, lines=lines), file=file, flush=True)
+
+
+def hand_out(text: str) -> None:
+    """Write a text that a model made to stdout, at once: as it is, but nothing in it acts on a terminal."""
+    if sys.stdout.isatty():
+        text = readable(text)
+    coding = sys.stdout.encoding or "utf-8"
+    print(text.encode(coding, "backslashreplace").decode(coding), end="", flush=True)
+
+
+def readable(text: str) -> str:
+    """A text of several lines, tabs in them, with everything else that steers a terminal spelt out."""
+    return "\t".join(visible(part, lines=True) for part in text.split("\t"))
 
 
 def console(**options: Any) -> Console:

@@ -28,13 +28,17 @@ CLOSED_OUTPUT = 141  # what a shell says of a program that wrote into a closed p
 
 
 def entry(
-    config_name: str, root: type[T], first: str | None = None
+    config_name: str,
+    root: type[T],
+    first: str | None = None,
+    reworded: Callable[[list[str], type], list[str]] | None = None,
 ) -> Callable[[Callable[[T], Any]], Callable[[], None]]:
     """Decorator of a ``main(config)``: compose ``conf/<config_name>.yaml``, check it against ``root``, call.
 
     A UserError, from the composition or from the function, is printed without traceback; the exit code is then 2.
     A main that returns a whole number ends the process with it. Its docstring opens ``--help``.
-    first: the key that a first word without ``=`` is the value of.
+    first: the key that a first word without ``=`` is the value of. reworded: what turns words of another command line
+    into those of this one.
     """
 
     def decorate(task: Callable[[T], Any]) -> Callable[[], None]:
@@ -43,6 +47,8 @@ def entry(
             with reported_errors():
                 if first and len(sys.argv) > 1 and sys.argv[1][:1].isalpha() and "=" not in sys.argv[1]:
                     sys.argv[1] = f"{first}={sys.argv[1]}"
+                if reworded:
+                    sys.argv[1:] = reworded(sys.argv[1:], root)
                 sys.exit(run_hydra(config_name, root, task) or 0)
 
         return main

@@ -18,7 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 from minigpt.data.tokenizers import Tokenizer
 from minigpt.errors import UserError
 from minigpt.generation.config import Sampling
-from minigpt.generation.growing import GrowingText
+from minigpt.generation.growing import GrowingText, Piece
 from minigpt.generation.sampling import Draws, choose, penalised
 from minigpt.generation.scoring import Scores, joined, score
 from minigpt.model import GPT, DecodingState
@@ -42,13 +42,14 @@ class Continuation:
     """What one row went on with.
 
     tokens: those before a stop token; of a stop string, those that have a part in the text before it. text: up to the
-    stop string, when a tokenizer was given. finish: ``length`` (max_new_tokens are there), ``end`` (a stop token),
+    stop string, and pieces: what made it, when a tokenizer was given. finish: ``length`` (max_new_tokens are there), ``end`` (a stop token),
     ``stop`` (a stop string). scores: of the tokens, (T,) each, on the CPU, when asked for.
     """
 
     tokens: list[int]
     finish: Finish
     text: str | None = None
+    pieces: tuple[Piece, ...] = ()
     scores: Scores | None = None
 
 
@@ -57,10 +58,9 @@ def generate(
     prompts: Prompts,
     max_new_tokens: int,
     sampling: Sampling | None = None,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
     *,
     vocab_size: int | None = None,
-    streams: Sequence[int] | None = None,
     stop_tokens: Collection[int] = (),
     stop: Sequence[str] = (),
     tokenizer: Tokenizer | None = None,
@@ -78,7 +78,7 @@ def generate(
     rows = [_Row(tokenizer, torch.as_tensor(prompt).tolist(), stop, frozenset(stop_tokens)) for prompt in prompts]
     arriving = stream(
         model, prompts, max_new_tokens, sampling, seed,
-        vocab_size=vocab_size, streams=streams, alternatives=alternatives, cached=cached,
+        vocab_size=vocab_size, alternatives=alternatives, cached=cached,
     )  # fmt: skip
     look = max_new_tokens if not (stop or stop_tokens) else 1 if model.device.type == "cpu" else LOOK
     unread: list[Tensor] = []
@@ -102,20 +102,19 @@ def stream(
     prompts: Prompts,
     max_new_tokens: int,
     sampling: Sampling | None = None,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
     *,
     vocab_size: int | None = None,
-    streams: Sequence[int] | None = None,
     alternatives: int | None = None,
     cached: bool = True,
 ) -> Iterator[Step]:
     """Continue prompts, one token of every row at a time, ``max_new_tokens`` times.
 
     model: in eval mode. prompts: (B, T), or rows of unequal length, none empty; rows do not influence each other.
-    sampling: None is Sampling(). seed: same seed, same tokens. streams: which of the seed's streams of random numbers
-    each row draws from; None: one of its own. vocab_size: only tokens below it are chosen (a model's vocabulary may be
-    padded). alternatives: score each token, and name so many of the likeliest; None: no scores. cached: False reads
-    the whole context at every step, for comparison. No step makes the host wait for the model's device.
+    sampling: None is Sampling(). seed: same seed, same tokens; one number, or one for each row, which then goes on as
+    it would alone. vocab_size: only tokens below it are chosen (a model's vocabulary may be padded). alternatives: score
+    each token, and name so many of the likeliest; None: no scores. cached: False reads the whole context at every step,
+    for comparison. No step makes the host wait for the model's device.
     Raises ValueError for an empty prompt, a token the model does not have, or a model in training mode.
     """
     if model.training:
@@ -124,7 +123,7 @@ def stream(
     device, limit = model.device, model.spec.block_size
     recent, lengths = _left_padded(prompts, model.spec.vocab_size)
     chooser = torch.device("cpu") if device.type == "mps" else device  # where float64 exists
-    draws = Draws(seed, range(len(lengths)) if streams is None else streams)
+    draws = Draws(seed, len(lengths))
     seen = _seen(recent, lengths, vocab_size or model.spec.vocab_size).to(chooser) if _penalises(sampling) else None
     recent, lengths = recent[:, -limit:].to(device), lengths.clamp_max(limit)  # lengths stay on the CPU: see above
     chosen: list[Tensor] = []  # after ``recent``
@@ -177,12 +176,12 @@ class _Row:
                 self.finish = "stop"
 
     def continuation(self, scores: Scores | None, place: int) -> Continuation:
-        text, count, finish = None, len(self._tokens), self.finish
+        text, pieces, count, finish = None, tuple[Piece, ...](), len(self._tokens), self.finish
         if self._growing is not None:
             finish = "stop" if self._growing.finish() else finish
-            text, count = self._growing.text, self._growing.tokens
+            text, pieces, count = self._growing.text, tuple(self._growing.pieces()), self._growing.tokens
         kept = None if scores is None else Scores(*(part[place, :count] for part in scores))
-        return Continuation(self._tokens[:count], finish or "length", text, kept)
+        return Continuation(self._tokens[:count], finish or "length", text, pieces, kept)
 
 
 def _read(tokens: list[Tensor], rows: list[_Row]) -> None:

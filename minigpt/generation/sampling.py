@@ -17,12 +17,13 @@ NUCLEUS = 512  # likeliest tokens that are sorted first on a CPU: nearly always 
 class Draws:
     """Random numbers in [0, 1) for the choices of a batch, as many as are asked for.
 
-    Row i has a generator of its own, seeded by (seed, streams[i]): its draws depend neither on the other rows nor on
-    the device, and two rows of one stream draw the same.
+    Every row has a generator of its own: its draws depend neither on the other rows nor on the device.
+    seed: of the batch, whose row i draws stream i; or of each row, which draws as a batch of it alone would.
     """
 
-    def __init__(self, seed: int, streams: Sequence[int]):
-        digests = [hashlib.sha256(f"{seed}:{stream}".encode()).digest() for stream in streams]
+    def __init__(self, seed: int | Sequence[int], rows: int):
+        streams = [(seed, row) for row in range(rows)] if isinstance(seed, int) else [(each, 0) for each in seed]
+        digests = [hashlib.sha256(f"{each}:{stream}".encode()).digest() for each, stream in streams]
         self._generators = [torch.Generator().manual_seed(int.from_bytes(digest[:7], "big")) for digest in digests]
 
     def next(self, tokens: int) -> Tensor:

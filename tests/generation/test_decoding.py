@@ -214,12 +214,13 @@ def test_scores_are_the_models_own_whatever_is_drawn_from():
         assert torch.equal(row.scores.top, expected.topk(3).indices)
 
 
-def test_rows_of_one_stream_draw_the_same():
-    rows = tokens_of(build(), [[1, 2, 3]] * 3, 30, SEEDED, seed=4, streams=[0, 1, 0])
-    assert torch.equal(rows[0], rows[2])
-    assert not torch.equal(rows[0], rows[1])
-    alone = tokens_of(build(), [[1, 2, 3]], 30, SEEDED, seed=4, streams=[1])
-    assert torch.equal(rows[1], alone[0])
+def test_a_row_with_a_seed_of_its_own_goes_on_as_it_would_alone():
+    model = build()
+    rows = tokens_of(model, [*PROMPTS, PROMPTS[0], PROMPTS[0]], 30, SEEDED, seed=[4, 4, 4, 4, 5, 4])
+    assert torch.equal(rows[0], rows[5])
+    assert not torch.equal(rows[0], rows[4])
+    for prompt, row in zip(PROMPTS, rows, strict=False):
+        assert torch.equal(tokens_of(model, [prompt], 30, SEEDED, seed=4)[0], row)
 
 
 def test_the_penalty_knows_prompt_and_new_tokens_past_the_context():

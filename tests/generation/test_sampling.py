@@ -57,7 +57,7 @@ def test_greedy_and_top_1_take_the_likeliest():
 
 def test_samples_follow_the_distribution():
     sampling = Sampling(temperature=1.0, top_k=4)
-    draw = Draws(seed=0, streams=range(2)).next(20_000)
+    draw = Draws(seed=0, rows=2).next(20_000)
     chosen = choose(LOGITS[0].expand(20_000, -1), sampling, draw[0])
     counts = torch.bincount(chosen, minlength=5) / 20_000
     expected = probabilities(LOGITS[:1], sampling)[0]
@@ -71,11 +71,11 @@ def test_no_draw_lands_on_a_token_that_was_excluded():
 
 
 def test_rows_and_seeds_never_share_their_draws():
-    rows = torch.cat([Draws(seed, range(4)).next(16) for seed in range(4)])
+    rows = torch.cat([Draws(seed, 4).next(16) for seed in range(4)])
     assert len({tuple(row.tolist()) for row in rows}) == 16
-    assert torch.equal(rows[:2], Draws(0, range(2)).next(16))
-    assert torch.equal(rows[:2], torch.cat([(draws := Draws(0, [0, 1])).next(5), draws.next(11)], dim=1))
-    assert torch.equal(rows[[1, 1, 3]], Draws(0, [1, 1, 3]).next(16))
+    assert torch.equal(rows[:2], Draws(0, 2).next(16))
+    assert torch.equal(rows[:2], torch.cat([(draws := Draws(0, 2)).next(5), draws.next(11)], dim=1))
+    assert torch.equal(torch.cat([Draws(seed, 1).next(16) for seed in (3, 0, 3)]), Draws([3, 0, 3], 3).next(16))
 
 
 @pytest.mark.parametrize(
