@@ -10,6 +10,7 @@ setup(
     package_data={
         "minigpt": ["py.typed"],
         "minigpt.report": ["templates/*.j2"],
+        "minigpt.generation": ["templates/*.j2"],
         "minigpt.conf": ["**/*.yaml"],
         "minigpt.explorations": ["*.yaml"],
         "minigpt.recipes": ["*/dataset.py"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import io
 import os
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from rich.console import Console
 
 import minigpt
-from minigpt.screen import console, csv_cell, markdown, plain_text, say, visible
+from minigpt.screen import console, csv_cell, hand_out, markdown, plain_text, say, visible
 
 SOURCE = Path(minigpt.__file__).parent
 
@@ -76,3 +77,19 @@ def test_a_console_whose_reader_has_gone_raises_as_print_does():
     os.dup2(nowhere, write)  # for what is left in the stream
     os.close(nowhere)
     stream.close()
+
+
+def test_what_a_model_wrote_acts_on_no_terminal_and_is_whole_elsewhere(capsys, monkeypatch):
+    hand_out("a\x1b[2J\tb\n日")
+    assert capsys.readouterr().out == "a\x1b[2J\tb\n日"
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    hand_out("a\x1b[2J\tb\n")
+    assert capsys.readouterr().out == "a\\x1b[2J\tb\n"
+
+
+def test_a_screen_that_lacks_a_letter_gets_it_spelt_out(monkeypatch):
+    narrow = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr("sys.stdout", narrow)
+    hand_out("é日\ud800")
+    narrow.flush()
+    assert narrow.buffer.getvalue() == b"\\xe9\\u65e5\\ud800"

@@ -44,7 +44,7 @@ class SampleConfig(Sampling):
     """A call of sample.py.
 
     checkpoint: a run's folder, a checkpoint's, a Hugging Face folder, or nanoGPT's ckpt.pt. start: the prompt, or
-    FILE:<path> of one; null is a line break. prompts: FILE:<path> of several, one a line, sampled together; empty lines
+    FILE:<path> of one. prompts: FILE:<path> of several, one a line, sampled together; empty lines
     are left out. num_samples: how many go on from each prompt. max_new_tokens: of each. stop: texts that end a sample
     and are not in it, [User:,END]; \\n in them is a line break, \\t a tab, \\\\ a backslash. stop_at_eot: the token
     between documents ends a sample, where the tokenizer has one. seed: of the first sample of each prompt, the next has
@@ -63,7 +63,7 @@ class SampleConfig(Sampling):
     """
 
     checkpoint: str | None = None
-    start: str | None = None
+    start: str = "\n"
     prompts: str | None = None
     num_samples: PositiveInt = 1
     max_new_tokens: PositiveInt = 200
@@ -102,7 +102,9 @@ class SampleConfig(Sampling):
         if self.colorize_text is not None:
             choosing = [field.name for field in dataclasses.fields(Sampling)]
             asking = ("start", "prompts", "num_samples", "max_new_tokens", "stop", "stop_at_eot", "seed")
-            self._refuse((*asking, "stream", "interactive", "format", *choosing), "colorize_text, which samples nothing")
+            self._refuse(
+                (*asking, "stream", "interactive", "format", *choosing), "colorize_text, which samples nothing"
+            )
             if self.colorize_output is None:
                 raise UserError("colorize_text: by what? Give colorize_output=probability, rank or entropy")
         if self.interactive:
@@ -111,11 +113,15 @@ class SampleConfig(Sampling):
         if self.prompts is not None:
             self._refuse(("start",), "prompts, which has the prompts")
             if not self.prompts.startswith(FILE):
-                raise UserError(f"prompts: expected {FILE}<path> of a file with a prompt a line. For one prompt: start=")
+                raise UserError(
+                    f"prompts: expected {FILE}<path> of a file with a prompt a line. For one prompt: start="
+                )
         if self.format == "jsonl":
             self._refuse(("colorize_output",), "format=jsonl, which has the logprob of every token instead")
             if self.stream:
                 raise UserError("stream: does nothing with format=jsonl, whose lines are whole samples. Leave it out")
+        if self.show_heatmaps and self.stream:
+            raise UserError("stream: does nothing with show_heatmaps, which draws whole samples. Leave it out")
         if self.several and self.stream:
             raise UserError("stream: prints one sample as it comes, here there are several. Leave it out")
         if self.temperature == 0:

@@ -42,8 +42,8 @@ class Continuation:
     """What one row went on with.
 
     tokens: those before a stop token; of a stop string, those that have a part in the text before it. text: up to the
-    stop string, and pieces: what made it, when a tokenizer was given. finish: ``length`` (max_new_tokens are there), ``end`` (a stop token),
-    ``stop`` (a stop string). scores: of the tokens, (T,) each, on the CPU, when asked for.
+    stop string, and pieces: what made it, when a tokenizer was given. finish: ``length`` (max_new_tokens are there),
+    ``end`` (a stop token), ``stop`` (a stop string). scores: of the tokens, (T,) each, on the CPU, when asked for.
     """
 
     tokens: list[int]
@@ -112,9 +112,9 @@ def stream(
 
     model: in eval mode. prompts: (B, T), or rows of unequal length, none empty; rows do not influence each other.
     sampling: None is Sampling(). seed: same seed, same tokens; one number, or one for each row, which then goes on as
-    it would alone. vocab_size: only tokens below it are chosen (a model's vocabulary may be padded). alternatives: score
-    each token, and name so many of the likeliest; None: no scores. cached: False reads the whole context at every step,
-    for comparison. No step makes the host wait for the model's device.
+    it would alone. vocab_size: only tokens below it are chosen (a model's vocabulary may be padded). alternatives:
+    score each token, and name so many of the likeliest; None: no scores. cached: False reads the whole context at every
+    step, for comparison. No step makes the host wait for the model's device.
     Raises ValueError for an empty prompt, a token the model does not have, or a model in training mode.
     """
     if model.training:

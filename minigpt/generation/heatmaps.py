@@ -83,15 +83,15 @@ def write(folder: Path, shown: Sequence[Shown], tokenizer: Tokenizer, kind: Kind
 
     with plainly(folder, "made", " Choose another place: out=<folder>"):
         folder.mkdir(parents=True, exist_ok=True)
-    choices = [list(_choices(each, tokenizer)) for each in shown]
-    write_text(folder / PAGE, page(shown, choices, kind))
+    made = [list(choices(each, tokenizer)) for each in shown]
+    write_text(folder / PAGE, page(shown, made, kind))
     files = [folder / PAGE]
-    for number, (each, made) in enumerate(zip(shown, choices, strict=True), start=1):
-        files += draw(folder, f"{number}", each.title, made)
+    for number, (each, steps) in enumerate(zip(shown, made, strict=True), start=1):
+        files += draw(folder, f"{number}", each.title, steps)
     return files
 
 
-def page(shown: Sequence[Shown], choices: Sequence[Sequence[Choice]], kind: Kind) -> str:
+def page(shown: Sequence[Shown], steps: Sequence[Sequence[Choice]], kind: Kind) -> str:
     """One self-contained page: nothing is fetched, light or dark as the reader's system is."""
     import jinja2
 
@@ -104,7 +104,7 @@ def page(shown: Sequence[Shown], choices: Sequence[Sequence[Choice]], kind: Kind
     )
     environment.filters |= {"percent": percent, "heat": _heat, "shown": lambda text: visible(text, lines=True)}
     scale = [(words, _css(SCALE[place])) for place, words in enumerate(LEVELS[kind])]
-    texts = [(each, list(_spans(each, kind)), made) for each, made in zip(shown, choices, strict=True)]
+    texts = [(each, list(_spans(each, kind)), made) for each, made in zip(shown, steps, strict=True)]
     return environment.get_template("heatmaps.html.j2").render(kind=kind, scale=scale, texts=texts, top=TOP)
 
 
@@ -121,7 +121,8 @@ def percent(share: float) -> str:
     return f"{100 * share:.0f} %" if share >= 0.0995 else f"{100 * share:.2g} %"
 
 
-def _choices(each: Shown, tokenizer: Tokenizer) -> Iterator[Choice]:
+def choices(each: Shown, tokenizer: Tokenizer) -> Iterator[Choice]:
+    """The steps of a text; its scores have the likeliest tokens of each."""
     scores = each.scores
     for step, token in enumerate(each.tokens):
         chosen = Candidate(label(token, tokenizer), math.exp(scores.logprob[step]), True)

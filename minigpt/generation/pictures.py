@@ -79,7 +79,16 @@ def _bars(title: str, choices: Sequence[Choice]) -> Any:
                 low = bottom + height - 1 - place
                 colour = CHOSEN if each.chosen else OTHER
                 bars.append((column + 0.3, low + 0.12, 0.45 * each.probability, 0.76, colour))
-                axes.text(column + 0.29, low + 0.5, _cut(each.text), ha="right", va="center", fontsize=8, family=_FONT, parse_math=False)
+                axes.text(
+                    column + 0.29,
+                    low + 0.5,
+                    _cut(each.text),
+                    ha="right",
+                    va="center",
+                    fontsize=8,
+                    family=_FONT,
+                    parse_math=False,
+                )
                 share = f" {100 * each.probability:.3g} %"
                 axes.text(column + 0.3 + 0.45 * each.probability, low + 0.5, share, va="center", fontsize=7, alpha=0.8)
     _boxes(axes, bars)

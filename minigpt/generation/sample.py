@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from minigpt import files
@@ -46,7 +47,7 @@ def sample(config: SampleConfig) -> None:
         _converse(config, trained)
         return
     if config.stream is not False and not config.several and config.format == "text" and folder is None:
-        count, texts = _stream(config, trained, prompts[0]), []
+        count, texts = _stream(config, trained, prompts[0]), list[heatmaps.Shown]()
     else:
         count, texts = _print_samples(config, trained, prompts, drawn=folder is not None)
     _report(count, trained, time.perf_counter() - began, device)
@@ -165,7 +166,7 @@ def _text(config: SampleConfig, trained: TrainedModel) -> tuple[list[int], str]:
                 f"colorize_text: {path} has another tokenizer than the model. Give the dataset it was trained on"
             )
         length = min(trained.model.spec.block_size + 1, prepared.meta.val.tokens)
-        return prepared.val.read(slice(0, length)).astype("int64").tolist(), f"{path.name}, validation split"
+        return prepared.val.windows(np.zeros(1, dtype=np.int64), length)[0].tolist(), f"{path.name}, validation split"
     text = _read(asked, "colorize_text")
     title = asked.removeprefix(FILE) if asked.startswith(FILE) else "a text"
     return encode(text, trained.tokenizer, "colorize_text"), title
@@ -231,7 +232,7 @@ def _draw(config: SampleConfig, trained: TrainedModel, folder: Path, texts: list
 
 def _prompts(config: SampleConfig) -> list[str]:
     if config.prompts is None:
-        return ["\n" if config.start is None else _read(config.start, "start")]
+        return [_read(config.start, "start")]
     lines = _read(config.prompts, "prompts").replace("\r\n", "\n").split("\n")
     if not any(lines):
         raise UserError(f"prompts: {config.prompts.removeprefix(FILE)} has no line with text")

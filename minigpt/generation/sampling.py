@@ -6,12 +6,13 @@ import hashlib
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from minigpt.generation.config import Sampling
 
-NUCLEUS = 512  # likeliest tokens that are sorted first on a CPU: nearly always they hold top_p already
+MANY = 1024  # tokens; with fewer, the simpler of two ways is the faster
 
 
 class Draws:
@@ -62,27 +63,34 @@ def penalised(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
 
 def _candidates(logits: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor | None]:
     """Weights (B, K) float64 of the tokens that may be drawn, and which these are, in token order: None for all."""
-    logits, tokens = logits.double(), None
+    tokens = None
     if sampling.top_k is not None and sampling.top_k < logits.shape[-1]:
         tokens = logits.topk(sampling.top_k, dim=-1).indices.sort(dim=-1).values
         logits = logits.gather(-1, tokens)
-    logits = (logits - logits.amax(dim=-1, keepdim=True)) / sampling.temperature  # the largest is 0: no overflow
-    weights = logits.softmax(dim=-1)
+    scaled = logits.to(torch.float64, copy=True)
+    scaled.sub_(scaled.amax(dim=-1, keepdim=True)).div_(sampling.temperature)  # the largest is 0: no overflow
+    weights = scaled.softmax(dim=-1)
     if sampling.top_p is not None and sampling.top_p < 1:
         weights = _nucleus(weights, sampling.top_p)
     if sampling.min_p:
-        weights = weights.masked_fill(logits < math.log(sampling.min_p), 0.0)
+        weights = weights.masked_fill_(scaled < math.log(sampling.min_p), 0.0)
     return weights, tokens
 
 
 def _nucleus(weights: Tensor, top_p: float) -> Tensor:
     """weights: (B, K), each row summing to 1; all but the likeliest that together reach ``top_p`` become 0."""
-    ordered = None
-    if weights.device.type == "cpu" and weights.shape[-1] > 2 * NUCLEUS:  # elsewhere, asking would make the host wait
-        ordered, places = weights.topk(NUCLEUS, dim=-1)
-        if (ordered.sum(dim=-1) < top_p).any():
-            ordered = None
-    if ordered is None:
-        ordered, places = weights.sort(dim=-1, descending=True)
+    if weights.device.type == "cpu" and weights.shape[-1] > MANY:
+        return _nucleus_of_many(weights, top_p)
+    ordered, places = weights.sort(dim=-1, descending=True)
     likelier = ordered.cumsum(dim=-1) - ordered  # what the tokens before this one already hold
     return torch.zeros_like(weights).scatter(-1, places, ordered.masked_fill(likelier >= top_p, 0.0))
+
+
+def _nucleus_of_many(weights: Tensor, top_p: float) -> Tensor:
+    """The same on a CPU: numpy sorts values ten times as fast as torch sorts values with their places."""
+    ordered = torch.from_numpy(np.sort(weights.numpy(), axis=-1)).flip(-1)
+    count = (ordered.cumsum(dim=-1) - ordered < top_p).sum(dim=-1, keepdim=True)
+    edge = ordered.gather(-1, count - 1)
+    equal = weights == edge
+    room = count - (weights > edge).sum(dim=-1, keepdim=True)  # for tokens at the edge, which may be equally likely
+    return weights.masked_fill_((weights < edge) | (equal & (equal.cumsum(dim=-1) > room)), 0.0)

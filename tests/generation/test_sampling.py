@@ -49,6 +49,18 @@ def test_top_p_keeps_the_smallest_set_that_reaches_p_in_proportion():
     assert (tiny > 0).sum(dim=-1).tolist() == [1, 1]
 
 
+@pytest.mark.parametrize("tokens", [40, 3000])
+def test_top_p_keeps_no_more_than_it_needs_where_tokens_are_equally_likely(tokens):
+    for logits in (torch.zeros(2, tokens), torch.randn(3, tokens, generator=torch.Generator().manual_seed(0)).round()):
+        for top_p in (1e-9, 0.3, 0.5, 0.999):
+            kept = probabilities(logits, Sampling(temperature=1.0, top_p=top_p))
+            assert (kept.sum(dim=-1) >= top_p - 1e-12).all()
+            least = torch.where(kept > 0, kept, 1.0).amin(dim=-1)
+            assert (kept.sum(dim=-1) - least < top_p + 1e-12).all()
+            excluded = torch.where(kept > 0, -math.inf, logits.double()).amax(dim=-1)
+            assert (excluded <= torch.where(kept > 0, logits.double(), math.inf).amin(dim=-1)).all()
+
+
 def test_greedy_and_top_1_take_the_likeliest():
     draw = torch.tensor([0.999, 0.0], dtype=torch.float64)
     for sampling in (Sampling(temperature=0), Sampling(top_k=1), Sampling(top_p=1e-9)):
