@@ -65,4 +65,4 @@ def hf_pattern(pattern: str) -> str:
 
     Giving characters back never changes what these patterns match; ``$`` means the end of a line there.
     """
-    return re.sub(r"(?<!\\)([+*?}])\+", r"\1", pattern).replace(r"\s+$", r"\s+\z")
+    return re.sub(r"((?<!\\)[+*?]|\{[\d,]+\})\+", r"\1", pattern).replace(r"\s+$", r"\s+\z")

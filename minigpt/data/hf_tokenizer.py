@@ -192,9 +192,10 @@ def _vocabulary(model: Mapping[str, Any], where: str) -> dict[str, int]:
         raise UserError(f"{where}: model.vocab: expected tokens with ids in 0 .. {LARGEST - 1}")
     for merge in _list(model.get("merges"), f"{where}: model.merges"):
         parts = merge.split(" ") if isinstance(merge, str) else merge
-        if not isinstance(parts, list) or len(parts) != 2 or not all(isinstance(part, str) for part in parts):
+        if not isinstance(parts, list) or len(parts) != 2 or not (type(parts[0]) is type(parts[1]) is str):
             raise UserError(f"{where}: model.merges: expected pairs of tokens, got {shown(merge)}")
-        if not all(part in vocab for part in (*parts, "".join(parts))):
+        left, right = parts
+        if left not in vocab or right not in vocab or left + right not in vocab:
             raise UserError(f"{where}: model.merges: {shown(merge)} joins what is not in the vocabulary")
     return vocab
 

@@ -75,6 +75,8 @@ def find_files(source: str) -> list[Path]:
         if not found:
             raise UserError(f"source: no file matches {source}")
         return found
+    if path.exists():
+        raise UserError(f"source: {source} is neither a file nor a folder")
     neighbours = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
     raise UserError(
         f"source: {source} does not exist, expected a file, a folder or a glob.{did_you_mean(path.name, neighbours)}"

@@ -60,4 +60,4 @@ def test_the_json_keeps_the_kind(verse):
 
 def test_possessive_counts_are_rewritten_and_escaped_signs_are_not():
     assert hf_pattern(r"\p{L}++|x?+|\d{1,3}+|y*+|\s++$") == r"\p{L}+|x?|\d{1,3}|y*|\s+\z"
-    assert hf_pattern(r"\++|\?+") == r"\++|\?+"
+    assert hf_pattern(r"\++|\?+| ?\p{L}+") == r"\++|\?+| ?\p{L}+"
