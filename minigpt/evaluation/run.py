@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from minigpt.config import TaskOptions
-from minigpt.device import random_state, set_random_state
+from minigpt.device import is_out_of_memory, random_state, set_random_state
 from minigpt.errors import UserError, shown
 from minigpt.evaluation.names import STDERR
 from minigpt.exchange.trained import TrainedModel
@@ -69,15 +69,22 @@ def evaluate(
         lm.chat_template(True)
     with _as_before(trained.model), _quiet(), sandboxed():
         manager = load_tasks(options.tasks, options.include_path)
-        found = ask(
-            lm=lm,
-            task_dict=_built(manager, options),
-            limit=options.limit,
-            apply_chat_template=options.chat_template,
-            fewshot_as_multiturn=options.chat_template,
-            bootstrap_iters=BOOTSTRAPS,
-            log_samples=True,
-        )
+        loaded = _built(manager, options)
+        try:
+            found = ask(
+                lm=lm,
+                task_dict=loaded,
+                limit=options.limit,
+                apply_chat_template=options.chat_template,
+                fewshot_as_multiturn=options.chat_template,
+                bootstrap_iters=BOOTSTRAPS,
+                log_samples=True,
+            )
+        except Exception as error:
+            if _is_ours(error):
+                raise
+            said = " ".join(str(error).split())[:200]
+            raise UserError(f"tasks: {shown(', '.join(options.tasks), 80)}: {type(error).__name__}: {said}") from error
     assert found is not None  # one process
     scores, better = _scores(found)
     missing = tuple(name for name, value in scores.items() if not math.isfinite(value))
@@ -92,13 +99,17 @@ def evaluate(
     )
 
 
-def check_tasks(options: TaskOptions) -> None:
-    """Raise UserError now for what an evaluation with these options would run into: before a training, say."""
+def check_tasks(options: TaskOptions) -> list[str]:
+    """The scores that an evaluation with these options gives, by ``<task>.<metric>``.
+
+    Raises UserError now for what it would run into: before a training, say.
+    """
     _import_harness()
     from minigpt.evaluation.tasks import load_tasks, sandboxed
 
     with _quiet(), sandboxed():
-        _built(load_tasks(options.tasks, options.include_path), options)
+        loaded = _built(load_tasks(options.tasks, options.include_path), options)
+        return [f"{name}.{metric}" for name, task in loaded["tasks"].items() for metric in task.aggregation()]
 
 
 def _import_harness() -> None:
@@ -123,6 +134,16 @@ def _built(manager: Any, options: TaskOptions) -> Any:
         task.set_config(key="num_fewshot", value=own or 0 if options.num_fewshot is None else options.num_fewshot)
         task.set_fewshot_seed(seed=SEED)
     return loaded
+
+
+def _is_ours(error: Exception) -> bool:
+    """Whether an exception comes from here rather than from what a task file says or holds."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = "" if trace is None else trace.tb_frame.f_code.co_filename
+    ours = any(f"{os.sep}{package}{os.sep}" in place for package in ("minigpt", "torch"))
+    return ours or isinstance(error, UserError) or is_out_of_memory(error)
 
 
 def _unloadable(names: Sequence[str], error: Exception) -> UserError:

@@ -98,9 +98,22 @@ def checked(file: Path, depth: int = 0) -> dict[str, Any]:
     for include in includes if isinstance(includes, list) else [includes]:
         merged |= checked(file.parent / str(include), depth + 1)
     merged.pop("task_list", None)
-    merged |= content
-    _refuse_code(merged, file)
-    return _with_paths(merged, file)
+    return _safe(merged | content, file)
+
+
+def _safe(content: dict[str, Any], file: Path, depth: int = 0) -> dict[str, Any]:
+    """A task or group, and what stands in it of further ones, once nothing of it would run code."""
+    members = content.get("task")
+    name = content.get("group", members)
+    if depth > DEEPEST or ("task" in content and not isinstance(name, str)):
+        raise UserError(
+            f"{file}: task: expected the name of a task, or under a group's name a list, got {shown(name, 60)}"
+        )
+    _refuse_code(content, file)
+    if isinstance(members, list):
+        inside = [_safe(each, file, depth + 1) if isinstance(each, dict) else str(each) for each in members]
+        content = content | {"task": inside}
+    return _with_paths(content, file)
 
 
 def _refuse_code(content: Mapping[str, Any], file: Path) -> None:

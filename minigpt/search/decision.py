@@ -1,7 +1,8 @@
 """The greedy decision: which candidate, if any, replaces the baseline. Records in, decision out; nothing is run here.
 
-Quality gained is baseline loss minus candidate loss, the mean over the same seeds. Relative cost is candidate cost over
-baseline cost, minus one. Both keep their sign, and a ratio compares only gains with prices or losses with savings:
+Quality gained is baseline loss minus candidate loss, the mean over the same seeds; of a score that is better when it is
+higher, the other way round. Relative cost is candidate cost over baseline cost, minus one. Both keep their sign, and a
+ratio compares only gains with prices or losses with savings:
 
 better, not dearer   accepted, and before all others; equally good and cheaper counts too
 better, dearer       accepted when the nats gained per relative cost reach ``min_gain_per_cost``; best rate first
@@ -20,23 +21,33 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from minigpt.evaluation.names import PREFIX, metric_of
 from minigpt.training.record import RunRecord
 
-Quality = Literal["val_loss", "best_val_loss"]
+LOSSES = ("val_loss", "best_val_loss")
 CostName = Literal["parameters", "flops_per_token", "state_bytes_per_token", "wall_seconds"]
 _RANK = {"better and not dearer": 0, "better and dearer": 1, "worse and cheaper": 2}
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What is measured and what it may cost; see the module."""
+    """What is measured and what it may cost; see the module.
 
-    quality: Quality = "val_loss"
+    quality: val_loss, best_val_loss, or ``scores.<task>.<metric>``. higher: whether more of it is better.
+    """
+
+    quality: str = "val_loss"
+    higher: bool = False
     cost: CostName = "flops_per_token"
     min_gain_per_cost: float = 0.0
     max_loss_per_saving: float = 0.0
     min_gain: float = 0.0
     noise_factor: float = 0.0
+
+    @property
+    def unit(self) -> str:
+        """What a gain is counted in."""
+        return "nats" if self.quality in LOSSES else metric_of(self.quality)
 
 
 @dataclass(frozen=True)
@@ -61,7 +72,7 @@ class Candidate:
 class Comparison:
     """A candidate against the baseline. accepted: whether it may replace it; reason: why, or why not.
 
-    gain: mean nats gained over the seeds, spread: their sample standard deviation, noise: below it a gain could be
+    gain: mean of the gains over the seeds, spread: their sample standard deviation, noise: below it a gain could be
     chance, relative_cost: signed; None where unknown.
     """
 
@@ -114,7 +125,7 @@ def compare(baseline: Candidate, candidate: Candidate, rule: Rule) -> Comparison
         obstacle = "trained with other seeds than the baseline"
     if obstacle:
         return Comparison(candidate.change, False, obstacle)
-    gains = paired_gains(baseline, candidate, rule.quality)
+    gains = paired_gains(baseline, candidate, rule)
     gain = statistics.fmean(gains.values())
     dearer = _relative(_mean(baseline, rule.cost), _mean(candidate, rule.cost))
     kind = _kind(gain, dearer)
@@ -124,13 +135,24 @@ def compare(baseline: Candidate, candidate: Candidate, rule: Rule) -> Comparison
     return Comparison(candidate.change, accepted, reason, kind, gain, spread, noise, dearer, len(gains))
 
 
-def paired_gains(baseline: Candidate, candidate: Candidate, quality: Quality) -> dict[int, float]:
-    """Seed -> nats the candidate gains over the baseline with that seed. Both must have a value for every seed."""
-    return {seed: _value(baseline, seed, quality) - _value(candidate, seed, quality) for seed in candidate.records}
+def paired_gains(baseline: Candidate, candidate: Candidate, rule: Rule) -> dict[int, float]:
+    """Seed -> what the candidate gains over the baseline with that seed. Both must have a value for every seed."""
+    sign = -1 if rule.higher else 1
+    return {
+        seed: sign * (_value(baseline, seed, rule.quality) - _value(candidate, seed, rule.quality))
+        for seed in candidate.records
+    }
+
+
+def figure(record: RunRecord, name: str) -> float | None:
+    """What a record has of a name: one of its fields, or ``scores.<task>.<metric>``."""
+    if name.startswith(PREFIX):
+        return record.scores.get(name.removeprefix(PREFIX))
+    return getattr(record, name)
 
 
 def _judge(kind: str, gain: float, noise: float, dearer: float, rule: Rule) -> tuple[bool, str]:
-    figures = f"{gain:+.4f} nats at {dearer:+.1%} {rule.cost}"
+    figures = f"{gain:+.4f} {rule.unit} at {dearer:+.1%} {rule.cost}"
     if 0 < gain < noise and dearer >= 0:
         return False, f"no progress ({figures}): a gain below {noise:.4f} could be chance"
     if kind == "better and not dearer":
@@ -142,7 +164,7 @@ def _judge(kind: str, gain: float, noise: float, dearer: float, rule: Rule) -> t
         accepted, limit, word = rate >= rule.min_gain_per_cost, rule.min_gain_per_cost, "cost"
     else:
         accepted, limit, word = rate <= rule.max_loss_per_saving, rule.max_loss_per_saving, "saving"
-    return accepted, f"{kind} ({figures}): {rate:.4g} nats per {word}, the limit is {limit:g}"
+    return accepted, f"{kind} ({figures}): {rate:.4g} {rule.unit} per {word}, the limit is {limit:g}"
 
 
 def _kind(gain: float, dearer: float) -> str:
@@ -167,7 +189,7 @@ def _obstacle(candidate: Candidate, rule: Rule, whose: str = "") -> str:
         if record.status != "completed":
             return f"{whose}seed {seed} {record.status}" + (f" ({record.reason})" if record.reason else "")
         for name in (rule.quality, rule.cost):
-            value = getattr(record, name)
+            value = figure(record, name)
             if value is None or not math.isfinite(value):
                 return f"{whose}seed {seed} has no {name}"
     return ""
@@ -185,4 +207,7 @@ def _mean(candidate: Candidate, name: str) -> float:
 
 
 def _value(candidate: Candidate, seed: int, name: str) -> float:
-    return float(getattr(candidate.records[seed], name))
+    record = candidate.records[seed]
+    value = None if record is None else figure(record, name)
+    assert value is not None  # compare has asked for obstacles before
+    return value

@@ -11,13 +11,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from minigpt import config, schema
 from minigpt.config import TrainConfig
-from minigpt.errors import UserError
+from minigpt.errors import UserError, shown, unknown
+from minigpt.evaluation.config import task_options
+from minigpt.evaluation.names import PREFIX, higher_is_better, metric_of
 from minigpt.schema import NonNegativeFloat, NonNegativeInt, PositiveInt, options
-from minigpt.search.decision import Candidate, CostName, Decision, Quality, Rule, decide
+from minigpt.search.decision import LOSSES, Candidate, CostName, Decision, Rule, decide
 from minigpt.search.launcher import Launcher, LocalLauncher, threads_each
 from minigpt.search.points import CombinationCheck, Point, as_text, refuse_single_run_keys, study_name, vary
 from minigpt.search.report import SearchReport
@@ -33,16 +35,19 @@ class GreedyConfig:
     """space: key -> how it may move. seeds: every configuration is trained with each.
 
     rounds: steps at most. fresh_seeds: of the last comparison, between the first baseline and the winner.
-    quality, cost: fields of the run record; both better when lower. min_gain_per_cost: nats that doubling the cost must
-    bring. max_loss_per_saving: nats that saving all of the cost may lose (0: worse is never accepted). min_gain,
-    noise_factor: a gain is progress from so many nats, and from so many of its standard errors over the seeds.
+    quality: val_loss, best_val_loss, or ``scores.<task>.<metric>`` of a task in evaluate.tasks. direction: whether a
+    lower or a higher score is better (None: as everybody knows of its metric). cost: a field of the run record. What
+    follows counts in nats, or in what the score is measured in. min_gain_per_cost: what doubling the cost must bring.
+    max_loss_per_saving: what saving all of the cost may lose (0: worse is never accepted). min_gain, noise_factor: a
+    gain is progress from so much on, and from so many of its standard errors over the seeds.
     """
 
     space: dict[str, Annotated[Step | Names, Moves()]]
     seeds: list[NonNegativeInt] = (0, 1)  # type: ignore[assignment]
     fresh_seeds: list[NonNegativeInt] = (1000, 1001)  # type: ignore[assignment]
     rounds: PositiveInt = 3
-    quality: Quality = "val_loss"
+    quality: str = "val_loss"
+    direction: Literal["lower", "higher"] | None = None
     cost: CostName = "flops_per_token"
     min_gain_per_cost: NonNegativeFloat = 0.02
     max_loss_per_saving: NonNegativeFloat = 0.0
@@ -50,6 +55,7 @@ class GreedyConfig:
     noise_factor: NonNegativeFloat = 1.0
 
     def __post_init__(self):
+        self._check_quality()
         if not self.space:
             raise UserError("search.space: nothing to search over. Name keys: {model.n_layer: {step: 1}}")
         for name in ("seeds", "fresh_seeds"):
@@ -69,7 +75,32 @@ class GreedyConfig:
     def rule(self) -> Rule:
         """How candidates are judged."""
         prices = self.min_gain_per_cost, self.max_loss_per_saving
-        return Rule(self.quality, self.cost, *prices, self.min_gain, self.noise_factor)
+        return Rule(self.quality, self.higher, self.cost, *prices, self.min_gain, self.noise_factor)
+
+    @property
+    def task(self) -> str | None:
+        """The task whose score is the quality, None for a loss."""
+        return self.quality.removeprefix(PREFIX).rpartition(".")[0] if self.quality.startswith(PREFIX) else None
+
+    @property
+    def higher(self) -> bool:
+        """Whether more of the quality is better."""
+        return self.direction == "higher" if self.direction else bool(higher_is_better(self.quality))
+
+    def _check_quality(self) -> None:
+        if self.task is None and self.quality not in LOSSES:
+            raise unknown("search.quality", self.quality, "there is no quality", (*LOSSES, "scores.<task>.<metric>"))
+        if self.task == "":
+            raise UserError(f"search.quality: expected scores.<task>.<metric>, got '{shown(self.quality, 60)}'")
+        known = False if self.task is None else higher_is_better(self.quality)
+        if known is None and self.direction is None:
+            raise UserError(
+                f"search.direction: is more of {metric_of(self.quality)} better, or less? "
+                f"Say search.direction=higher or lower"
+            )
+        if known is not None and self.direction not in (None, "higher" if known else "lower"):
+            better = "higher" if known else "lower"
+            raise UserError(f"search.direction: {metric_of(self.quality)} is better when it is {better}. Leave it out")
 
 
 @options
@@ -87,12 +118,28 @@ def run_search(asked: SearchConfig) -> int:
     if base.seed:
         raise UserError("seed: a search takes its seeds from search.seeds and search.fresh_seeds")
     check_space(asked.search.space, base)
+    refuse_unmeasured(asked.search, base)
     search = GreedySearch(base, asked.search)
     baseline = search.points({}, asked.search.seeds)
     CombinationCheck()(base)
     folder = Path(base.out) / (base.study or f"greedy-{study_name(baseline)}")
     with outside_errors(folder), Study(folder) as study:
         return search.run(study, LocalLauncher(base.workers), threads_each(base.workers))
+
+
+def refuse_unmeasured(search: GreedyConfig, base: TrainConfig) -> None:
+    """Raise UserError for a score that no trial would have."""
+    if search.task is None:
+        return
+    if not base.evaluate.tasks:
+        raise UserError(
+            f"search.quality: {search.quality} is a score; say which tasks are asked: evaluate.tasks=[{search.task}]"
+        )
+    from minigpt.evaluation.run import check_tasks  # torch: not before there is something to search
+
+    measured = [PREFIX + name for name in check_tasks(task_options(base.evaluate))]
+    if search.quality.partition("@")[0] not in measured:
+        raise unknown("search.quality", search.quality, "evaluate.tasks do not give", measured)
 
 
 class GreedySearch:

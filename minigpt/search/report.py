@@ -10,7 +10,7 @@ from typing import Any
 from minigpt import schema
 from minigpt.screen import say
 from minigpt.search import results
-from minigpt.search.decision import Candidate, Comparison, Decision, Rule
+from minigpt.search.decision import Candidate, Comparison, Decision, Rule, figure
 from minigpt.search.points import Point, as_text, unique
 from minigpt.search.study import Study
 from minigpt.search.verdict import FinalVerdict, Verdict
@@ -146,7 +146,7 @@ def _confirmed(verdict: Verdict, words: str) -> dict[str, Any]:
 
 
 def _mean(candidate: Candidate, name: str) -> float | None:
-    values = [getattr(record, name) for record in candidate.records.values() if record is not None]
+    values = [figure(record, name) for record in candidate.records.values() if record is not None]
     known = [value for value in values if value is not None]
     return statistics.fmean(known) if known else None
 

@@ -20,6 +20,7 @@ from minigpt.training.record import RunRecord
 
 FILE = "results.yaml"
 _SHOWN_ROWS = 40
+_SHOWN_SCORES = 8
 _SHARE_OF_TIME = 0.05
 _FIGURES = (
     "val_loss", "best_val_loss", "bits_per_byte", "parameters", "flops_per_token", "state_bytes_per_token", "steps",
@@ -64,7 +65,8 @@ def describe(record: RunRecord) -> dict[str, Any]:
     """A trial as results.yaml lists it: named fields, plain values."""
     head = {"folder": record.folder.name, "overrides": dict(record.overrides), "seed": record.seed}
     end = {"status": record.status, "reason": record.reason, "config_hash": record.config_hash}
-    return head | end | {name: _plain_number(getattr(record, name)) for name in _FIGURES}
+    scores = {"scores": dict(record.scores)} if record.scores else {}
+    return head | end | {name: _plain_number(getattr(record, name)) for name in _FIGURES} | scores
 
 
 class ResultsFile:
@@ -129,22 +131,28 @@ def print_table(title: str, ranked: Iterable[Row]) -> None:
     table = Table(title=plain_text(title), title_justify="left")
     for key in keys:
         table.add_column(plain_text(key))
-    for name in ("seeds", "val loss", "bits/byte", "params", "s/run"):
-        table.add_column(name, justify="right")
+    scores = list(dict.fromkeys(name for row in ranked for record in row.completed for name in record.scores))
+    for name in ("seeds", "val loss", "bits/byte", *scores[:_SHOWN_SCORES], "params", "s/run"):
+        table.add_column(plain_text(name), justify="right", overflow="fold")
     table.add_column("not completed", overflow="fold")
     for row in ranked:
         names = [as_text(row.overrides[key]) if key in row.overrides else "" for key in keys]
         table.add_row(
-            *map(plain_text, names), str(len(row.completed)), *_figures(row), ", ".join(r.status for r in row.others)
+            *map(plain_text, names),
+            str(len(row.completed)),
+            *_figures(row, scores),
+            ", ".join(r.status for r in row.others),
         )
     console(width=None if sys.stdout.isatty() else 120).print(table)
+    if hidden := scores[_SHOWN_SCORES:]:
+        say(f"and {len(hidden)} more scores in {FILE}: {', '.join(hidden)}")
     if more > 0:
         say(f"and {more:,} more settings in {FILE}")
 
 
-def _figures(row: Row) -> list[str]:
+def _figures(row: Row, scores: Sequence[str]) -> list[str]:
     if not row.completed:
-        return ["", "", "", ""]
+        return [""] * (4 + len(scores[:_SHOWN_SCORES]))
     loss = f"{row.loss:.4f}" + (f" +- {row.spread:.4f}" if row.spread is not None else "")
     bits = [r.bits_per_byte for r in row.completed if r.bits_per_byte is not None]
     parameters = row.completed[0].parameters
@@ -152,9 +160,19 @@ def _figures(row: Row) -> list[str]:
     return [
         loss,
         f"{statistics.fmean(bits):.4f}" if bits else "",
+        *(_score(row, name) for name in scores[:_SHOWN_SCORES]),
         f"{parameters:,}" if parameters is not None else "",
         f"{seconds:.1f}",
     ]
+
+
+def _score(row: Row, name: str) -> str:
+    """Mean and standard deviation over the seeds that have been evaluated."""
+    values = [record.scores[name] for record in row.completed if name in record.scores]
+    if not values:
+        return ""
+    spread = f" +- {statistics.stdev(values):.3g}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.4g}{spread}"
 
 
 def _plain_number(value: float | None) -> float | None:

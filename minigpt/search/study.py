@@ -28,7 +28,7 @@ from minigpt.search.points import Point, for_study, trial_name, unique
 from minigpt.search.progress import counted
 from minigpt.search.trials import TrialStore
 from minigpt.search.worker import only_worker_of
-from minigpt.training.matching import outdated
+from minigpt.training.matching import outdated, unscored
 from minigpt.training.record import FINAL, LOCK, NewerFormatError, RunRecord, read_run
 
 _FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -82,9 +82,11 @@ class Study:
         raise UserError(f"study: '{self.folder}' is being run by {holder}. Wait or stop it")
 
     def record(self, point: Point) -> RunRecord | None:
-        """The record of a point that has ended for good, else None."""
+        """The record of a point that has ended for good, and has been evaluated on what is asked for now; else None."""
         record = self.records.get(point.identity)
-        return record if record is not None and record.status in FINAL else None
+        if record is None or record.status not in FINAL or unscored(record, point.run):
+            return None
+        return record
 
     def missing(self, points: Sequence[Point]) -> list[Point]:
         """The points that still have to be trained, or trained on; of equal ones the first."""

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from minigpt import registry
 from minigpt.errors import UserError
+from minigpt.evaluation.names import PREFIX
 from minigpt.search.points import as_text
 from minigpt.training.metrics import read_metrics
 from minigpt.training.record import RunRecord
@@ -238,7 +239,9 @@ def _origin(record: RunRecord) -> dict[str, Any]:
 
 def _outcome(record: RunRecord) -> dict[str, Any]:
     figures = {name: getattr(record, name) for name in _FIGURES} if record.status != "running" else {}
-    return {"status": record.status, "reason": record.reason} | {k: v for k, v in figures.items() if v is not None}
+    scores = {PREFIX + name: value for name, value in record.scores.items()}
+    found = {k: v for k, v in figures.items() if v is not None} | scores
+    return {"status": record.status, "reason": record.reason} | found
 
 
 def _attributes(trial: int, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:

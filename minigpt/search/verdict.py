@@ -49,4 +49,4 @@ def judge(baseline: Candidate, winner: Candidate, rule: Rule) -> Verdict:
     if found.gain is None or found.noise is None:
         return Verdict(winner.change, False, found.reason, {}, found)
     holds = found.accepted or (found.gain > 0 and found.gain >= found.noise)
-    return Verdict(winner.change, holds, found.reason, paired_gains(baseline, winner, rule.quality), found)
+    return Verdict(winner.change, holds, found.reason, paired_gains(baseline, winner, rule), found)

@@ -36,7 +36,7 @@ from minigpt.training.hooks.task_scores import TaskScores
 from minigpt.training.hooks.trackers import Tracking
 from minigpt.training.init_from import find_parent
 from minigpt.training.interruption import CLOSED, Interruption
-from minigpt.training.matching import code_of, told_of_code, went_on
+from minigpt.training.matching import code_of, told_of_code, unscored, went_on
 from minigpt.training.plan import dataset_of, plan_of
 from minigpt.training.record import RunRecord, provenance, read_run
 from minigpt.training.state import SavedState, UnusableStateError, last_checkpoint, load_state
@@ -82,8 +82,8 @@ def train(run: TrainConfig, folder: RunFolder, overrides: Mapping[str, Any], hoo
         origin = find_parent(run.init_from, plan, dataset)
     if run.evaluate.tasks:
         check_tasks(task_options(run.evaluate))
-    unscored = set(run.evaluate.tasks) - set(() if former is None else former.evaluated)
-    if former is not None and former.status == "completed" and is_finished(run, state) and not unscored:
+    is_complete = former is not None and former.status == "completed" and not unscored(former, run)
+    if former is not None and is_complete and is_finished(run, state):
         say(
             f"{folder.path} is complete, nothing is left to do. A larger budget goes on with it: training.max_steps=..."
         )

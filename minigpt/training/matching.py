@@ -45,6 +45,11 @@ def outdated(record: RunRecord, code: Mapping[str, str]) -> str:
     return ""
 
 
+def unscored(record: RunRecord, run: TrainConfig) -> bool:
+    """Whether a completed run still has to be evaluated on something that ``run`` asks for."""
+    return record.status == "completed" and not set(run.evaluate.tasks) <= set(record.evaluated)
+
+
 def _parent_now(folder: str) -> str:
     """The content of a checkpoint, or another project's model, as it is now, by its hash; nothing when it is gone."""
     try:

@@ -95,7 +95,7 @@ def configure(data_folder) -> Callable[..., TrainConfig]:
         content["model"] = {"d_model": 16, "n_head": 2, "n_layer": 1, "block_size": 8}
         content["training"] = {"max_steps": 3, "batch_size": 2}
         for key, value in changes.items():
-            merged = isinstance(value, dict) and isinstance(content[key], dict)
+            merged = isinstance(value, dict) and isinstance(content.get(key), dict)
             content[key] = content[key] | value if merged else value
         return config.check(content, TrainConfig)
 

@@ -136,7 +136,7 @@ def test_a_baseline_that_fails_ends_the_search(tmp_path, configure, capsys):
         ({"seeds": [1, 1]}, "each once"),
         ({"fresh_seeds": [1]}, "not fresh"),
         ({"max_loss_per_saving": 0.1}, "must stay below"),
-        ({"quality": "luck"}, "expected one of val_loss"),
+        ({"quality": "luck"}, "there is no quality 'luck'"),
     ],
 )
 def test_a_search_that_makes_no_sense_is_refused(changes, message):
