@@ -1,6 +1,6 @@
 """Swap any part of a GPT by name, train it, and see what the swap costs.
 
-In Python: ``minigpt.train``, ``sweep``, ``load``, ``build``, ``price``, ``runs`` (see :mod:`minigpt.api`).
+In Python: ``minigpt.train``, ``sweep``, ``load``, ``evaluate``, ``price`` and others (see :mod:`minigpt.api`).
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from minigpt.api import Model, build, configure, load, prepare, price, runs, sweep, train
+    from minigpt.api import Model, build, configure, evaluate, load, prepare, price, runs, sweep, train
     from minigpt.errors import UserError
 
-__all__ = ["Model", "UserError", "build", "configure", "load", "prepare", "price", "runs", "sweep", "train"]
+__all__ = ["Model", "UserError", "build", "configure", "evaluate", "load", "prepare", "price", "runs", "sweep", "train"]
 
 
 def __getattr__(name: str) -> Any:

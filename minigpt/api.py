@@ -175,6 +175,29 @@ def price(
     return priced(spec.load(str(hardware)), cost_of, context=context_of(gpt, context), batch=batch)
 
 
+def evaluate(
+    what: Model | RunRecord | str | Path, tasks: str | Sequence[str] = ("builtin",), **options: Any
+) -> dict[str, float]:
+    """Scores ``<task>.<metric>`` on tasks of lm-evaluation-harness; ``builtin`` is our own suite.
+
+    what: a model, or where one lies; scores of a run are kept in its record, as ``minigpt evaluate`` does. options:
+    those of that command, such as limit and include_path. Raises UserError for tasks that are unknown or cannot be had.
+    """
+    from minigpt.evaluation.config import EvaluationConfig, task_options
+    from minigpt.training.scoring import score_one
+
+    place = what.folder if isinstance(what, (Model, RunRecord)) else what
+    names = [tasks] if isinstance(tasks, str) else list(tasks)
+    config = typed(EvaluationConfig, {**options, "checkpoint": str(place), "tasks": names}, "evaluate")
+    if not isinstance(what, Model):
+        return dict(score_one(Path(config.checkpoint or ""), config).scores)
+    from minigpt.evaluation.run import evaluate as scored
+    from minigpt.exchange.trained import TrainedModel
+
+    trained = TrainedModel(what.gpt, what._tokenizer(), dict(what.meta), what.folder or Path())
+    return dict(scored(trained, task_options(config)).scores)
+
+
 def prepare(**options: Any) -> Path:
     """Text to tokens, as ``data/prepare.py`` does: ``prepare(source="my_texts", name="mine")``; returns the folder."""
     from minigpt.data.preparation import prepare as prepared

@@ -128,6 +128,7 @@ def test_the_price_is_the_one_of_the_report(record, folder, keys):
         (lambda: minigpt.sweep(softmax=[]), "softmax: an empty list"),
         (lambda: minigpt.sweep(seed=[0], name="x"), "name: trials are named and resumed by their study"),
         (lambda: minigpt.load("nowhere"), "nowhere: no such folder"),
+        (lambda: minigpt.evaluate("nowhere"), "nowhere: no such folder"),
         (lambda: minigpt.runs("nowhere"), "nowhere: no such folder"),
         (lambda: minigpt.price("nowhere"), "nowhere: no such folder"),
         (lambda: minigpt.prepare(sorce="x"), "'sorce'. Did you mean 'source'?"),

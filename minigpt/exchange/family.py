@@ -94,12 +94,14 @@ class Windows(Rule):
 
     types: the key that lists ``sliding_attention`` or ``full_attention`` per layer, None where all layers are alike.
     sliding: whether a layer has the window where that list is missing. switch: the key without which there is none.
+    needed: a size is written even when no layer has a window.
     """
 
     default: int | None
     types: str | None = None
     sliding: Callable[[Config, int], bool] = lambda config, layer: True
     switch: str | None = None
+    needed: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

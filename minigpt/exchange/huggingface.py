@@ -8,10 +8,11 @@ from typing import Any
 from minigpt.errors import UserError, did_you_mean, shown
 from minigpt.exchange.families import FAMILIES
 from minigpt.exchange.family import HARMLESS, ONLY, Family, Key, Only, Windows, Word
-from minigpt.exchange.shape import Shape, all_of, read, shape_of, spec_of
+from minigpt.exchange.shape import Shape, all_of, shape_of, spec_of
 from minigpt.model import GPT, ModelSpec
 
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a name"}
+_NONE = "none"
 _SLIDING, _FULL = "sliding_attention", "full_attention"
 
 
@@ -77,38 +78,53 @@ def spec_from_config(
 
 
 def config_from_model(model: GPT, family: Family) -> dict[str, Any]:
-    """The ``config.json`` of a model, which may be on meta; raises UserError naming what the family cannot be."""
+    """The ``config.json`` of a model, which may be on meta.
+
+    Raises InexpressibleError for a model that the family cannot be: what would come back from its configuration is not
+    the same, whatever a table forgot.
+    """
     shape = shape_of(model)
-    differences = _fixed(shape, family)
+    differences: list[tuple[str, Any, Any]] = []
     config: dict[str, Any] = {}
     for name, key in family.keys.items():
         if isinstance(key, Only):
             config |= {name: key.value} if key.written else {}
         elif isinstance(key, Windows):
             config |= _window_keys(name, key, shape)
-        elif isinstance(key, Key):
-            try:
-                value = read(shape, key.ours[0])
-                config[name] = key.theirs(value)
-            except KeyError:
-                differences.append(f"{key.ours[0]}: {family.model_type} has one, this model none")
-                continue
-            if value is not None and config[name] is None:
-                differences.append(f"{key.ours[0]} is {_listed(value)}, which {family.model_type} does not know")
-    if not differences:
-        differences = _beyond(shape, config, family)
+        elif isinstance(key, Key) and (found := all_of(shape, key.ours[0])):
+            config[name] = key.theirs(found[0])
+            if found[0] is not None and config[name] is None:
+                differences.append((key.ours[0], found[0], "no such choice"))
+                del config[name]
+    differences += _beyond(shape, config, family)
     if differences:
         raise InexpressibleError(family, differences)
     return _nested(config)
 
 
 class InexpressibleError(UserError):
-    """A model that a family cannot be. differences: why not, one sentence each."""
+    """A model that a family cannot be. differences: (key, what the model has, what the family has). distance: on how
+    many axes they are."""
 
-    def __init__(self, family: Family, differences: list[str]):
-        self.differences = differences
-        more = f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""
-        super().__init__(f"{family.architecture} cannot hold this model: {differences[0]}{more}")
+    def __init__(self, family: Family, differences: list[tuple[str, Any, Any]]):
+        self.distance = len({key.partition(".")[0] for key, _, _ in differences})
+        said = dict.fromkeys(
+            f"{key} is {_listed(has)}, {family.model_type} has {_listed(other)}"
+            for key, has, other in sorted(differences, key=lambda each: not each[0].endswith(".name"))
+        )
+        self._say(family, list(said))
+
+    def _say(self, family: Family, said: list[str]) -> None:
+        more = f" (and {len(said) - 1} more)" if len(said) > 1 else ""
+        self.args = (f"{family.architecture} cannot hold this model: {said[0]}{more}",)
+
+    @classmethod
+    def refused(cls, family: Family, reason: str) -> InexpressibleError:
+        """Of a model for which there is not even a configuration."""
+        error = cls(family, [("", "", "")])
+        error.distance = 1000
+        error._say(family, [reason])
+        return error
 
 
 def choose_family(model: GPT, wanted: str | None = None, hint: str | None = None) -> tuple[Family, dict[str, Any]]:
@@ -125,7 +141,7 @@ def choose_family(model: GPT, wanted: str | None = None, hint: str | None = None
             return FAMILIES[name], config_from_model(model, FAMILIES[name])
         except InexpressibleError as error:
             refusals.append(error)
-    nearest = min(refusals, key=lambda error: len(error.differences))
+    nearest = min(refusals, key=lambda error: error.distance)
     raise UserError(f"no family of {', '.join(FAMILIES)} can hold this model. The nearest: {nearest}")
 
 
@@ -236,7 +252,7 @@ def _window_keys(name: str, key: Windows, shape: Shape) -> dict[str, Any]:
     window = shape.get("attention.window")
     layers = window if isinstance(window, tuple) else (window,) * shape["n_layer"]
     size = next((each for each in layers if each is not None), None)
-    keys: dict[str, Any] = {name: size}
+    keys: dict[str, Any] = {name: shape["block_size"] if size is None and key.needed else size}
     if key.switch is not None:
         keys[key.switch] = size is not None
     if key.types is not None:
@@ -244,31 +260,26 @@ def _window_keys(name: str, key: Windows, shape: Shape) -> dict[str, Any]:
     return keys
 
 
-def _fixed(shape: Shape, family: Family) -> list[str]:
-    """Where a model differs from what a table fixes."""
-    found = []
-    for path, value in family.fixed.items():
-        if path == "bias" or (path.startswith("sites.linear.head") and shape["tie_embeddings"]):
-            continue
-        others = [has for has in all_of(shape, path) or ["absent"] if has != value]
-        found += [f"{path} is {_listed(has)}, {family.model_type} has {value}" for has in others[:1]]
-    return found
-
-
-def _beyond(shape: Shape, config: Mapping[str, Any], family: Family) -> list[str]:
-    """What a model has that is lost in a family's configuration: what comes back from it is not the same."""
+def _beyond(shape: Shape, config: Mapping[str, Any], family: Family) -> list[tuple[str, Any, Any]]:
+    """Where a model is another one than what comes back from a family's configuration."""
     where = f"{family.model_type} config.json"
     try:
         back = shape_of(GPT.on_meta(spec_from_config(_nested(config), family, where)))
     except UserError as error:
-        return [str(error).removeprefix(f"{where}: ")]
-    keys = [key for key in {**shape, **back} if shape.get(key, "absent") != back.get(key, "absent")]
+        raise InexpressibleError.refused(family, str(error).removeprefix(f"{where}: ")) from None
+    keys = [key for key in {**shape, **back} if shape.get(key, _NONE) != back.get(key, _NONE)]
     other = tuple(key.removesuffix("name") for key in keys if key.endswith(".name"))
     keys = [key for key in keys if key.endswith(".name") or not key.startswith(other)]  # a part has options of its own
-    return [
-        f"{key} is {_listed(shape.get(key, 'absent'))}, {family.model_type} has {_listed(back.get(key, 'absent'))}"
-        for key in keys
-    ]
+    found = [(key, shape.get(key, _NONE), back.get(key, _NONE)) for key in keys]
+    return [(_at_all_sites(key, found, shape), has, other) for key, has, other in found]
+
+
+def _at_all_sites(key: str, found: list[tuple[str, Any, Any]], shape: Shape) -> str:
+    """``norm.eps`` for ``norm.mlp.eps`` where all sites differ in the same way, else the key itself."""
+    axis, option = key.partition(".")[0], key.rpartition(".")[2]
+    same = [each for each in shape if each.startswith(f"{axis}.") and each.endswith(f".{option}")]
+    differ = {each: (has, other) for each, has, other in found if each in same}
+    return f"{axis}.{option}" if len(differ) == len(same) > 1 and len(set(map(str, differ.values()))) == 1 else key
 
 
 def _nested(config: Mapping[str, Any]) -> dict[str, Any]:

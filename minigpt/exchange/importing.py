@@ -22,7 +22,8 @@ def import_(config: ImportConfig) -> None:
     source, out = str(config.source), Path(str(config.out))
     opened = open_foreign(source, block_size=config.block_size, ignore=config.ignore)
     if opened is None:
-        raise UserError(f"source: {source}: no model of another project. Expected {READS}")
+        what = "no model of another project" if Path(source).exists() else "is not there"
+        raise UserError(f"source: {source}: {what}. Expected {READS}")
     if config.tokenizer is not None:
         opened = dataclasses.replace(opened, tokenizer=lambda: tokenizer_at(str(config.tokenizer)))
     import_model(opened, out)

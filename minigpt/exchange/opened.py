@@ -79,7 +79,15 @@ def open_model(
     """
     load_plugins(plugins)
     foreign = open_foreign(path, block_size=block_size, ignore=ignore)
-    return _ours(find_checkpoint(path)) if foreign is None else foreign
+    return _ours(own_folder(path)) if foreign is None else foreign
+
+
+def own_folder(path: Path | str) -> Path:
+    """The folder of the checkpoint of ours that ``path`` means; raises UserError naming all that it could have been."""
+    try:
+        return find_checkpoint(path)
+    except UserError as error:
+        raise UserError(f"{error}\n  Also read here: {READS}") from None
 
 
 def open_foreign(path: Path | str, *, block_size: int | None = None, ignore: Collection[str] = ()) -> Opened | None:

@@ -83,16 +83,8 @@ def _options(prefix: str, chosen: Spec, part: Any, spec: ModelSpec) -> Shape:
     return {key: value for key, value in found.items() if key not in _TRAINING_ALONE | _RESOLVED}
 
 
-def read(shape: Shape, path: str) -> Any:
-    """The value of a table's path in a shape, of its first site; raises KeyError where the model has no such part."""
-    found = all_of(shape, path)
-    if not found:
-        raise KeyError(path)
-    return found[0]
-
-
 def all_of(shape: Shape, path: str) -> list[Any]:
-    """The values of a table's path at all sites of its axis."""
+    """The values of a table's path at all sites of its axis; none where the model has no such part."""
     path = path.removeprefix("sites.")
     if path in shape:
         return [shape[path]]

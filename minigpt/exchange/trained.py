@@ -12,7 +12,7 @@ import torch
 from minigpt.data import tokenizers
 from minigpt.data.tokenizers import Tokenizer
 from minigpt.errors import UserError
-from minigpt.exchange.opened import open_foreign
+from minigpt.exchange.opened import open_foreign, own_folder
 from minigpt.model import GPT
 from minigpt.model.checkpoint import Checkpoint, load_checkpoint
 
@@ -37,7 +37,7 @@ def load_trained(path: Path | str, device: torch.device | str = "cpu", plugins: 
     foreign = open_foreign(path)
     if foreign is not None:
         return TrainedModel(foreign.build(device), foreign.checked_tokenizer(), foreign.meta, foreign.place)
-    checkpoint = load_checkpoint(path, device, plugins=plugins)
+    checkpoint = load_checkpoint(own_folder(path), device, plugins=plugins)
     return TrainedModel(checkpoint.model, _tokenizer(checkpoint), checkpoint.meta, checkpoint.folder)
 
 

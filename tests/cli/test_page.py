@@ -9,12 +9,22 @@ from minigpt.cli.page import explanations, help_page, keys_of
 from minigpt.config import TrainConfig
 from minigpt.data.preparation import PrepareConfig
 from minigpt.generation.config import SampleConfig
+from minigpt.report.curves import CurvesConfig
 from minigpt.report.inspection import InspectConfig
 from minigpt.report.ppa import PpaReportConfig
 from minigpt.schema import options
 from minigpt.search.greedy import SearchConfig
 
-COMMANDS = (TrainConfig, SearchConfig, SampleConfig, PrepareConfig, PpaReportConfig, InspectConfig, ComponentsConfig)
+COMMANDS = (
+    TrainConfig,
+    SearchConfig,
+    SampleConfig,
+    PrepareConfig,
+    PpaReportConfig,
+    InspectConfig,
+    CurvesConfig,
+    ComponentsConfig,
+)
 
 
 @pytest.mark.parametrize("root", COMMANDS, ids=lambda root: root.__name__)

@@ -19,7 +19,7 @@ FAMILY = Family(
         "num_key_value_heads": size("attention.n_kv_head", 4),
         "head_dim": size("head_dim", 256),
         "max_position_embeddings": size("block_size", 8192),
-        "sliding_window": Windows(4096, types="layer_types", sliding=lambda config, layer: layer % 2 == 0),
+        "sliding_window": Windows(4096, types="layer_types", sliding=lambda config, layer: layer % 2 == 0, needed=True),
         "layer_types": Helper(),
         "query_pre_attn_scalar": number("attention.scale_width", default=256),
         "attn_logit_softcapping": number("attention.softcap", default=50.0),
