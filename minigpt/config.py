@@ -370,6 +370,12 @@ def load_yaml(file: Path) -> dict[str, Any]:
     return content
 
 
+def refuse_anchors(text: str) -> None:
+    """Raise YAMLError for YAML whose anchors are followed somewhere: before OmegaConf would spell them out."""
+    if "&" in text:
+        _plain_yaml(text)
+
+
 def _plain_yaml(text: str) -> Any:
     """YAML without anchors: a few lines of them can stand for a file larger than any memory."""
     import yaml

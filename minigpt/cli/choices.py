@@ -6,9 +6,9 @@ import functools
 import re
 from pathlib import Path
 
-from minigpt import presets, registry, schema
+from minigpt import config, presets, registry, schema
 from minigpt.errors import UserError, shown
-from minigpt.files import sha256_of_text
+from minigpt.files import read_text, sha256_of_text
 from minigpt.shipped import CONF, EXPLORATIONS
 
 
@@ -104,7 +104,8 @@ def _store(group: str, name: str, file: Path) -> None:
     from yaml import YAMLError
 
     try:
-        text = file.read_text(encoding="utf-8")
+        text = read_text(file, limit=config.LARGEST_YAML)
+        config.refuse_anchors(text)
         node = OmegaConf.create(text)
         if not OmegaConf.is_dict(node) or not node:
             raise ValueError("expected keys and values")

@@ -22,6 +22,7 @@ PART = 1 << 22
 BLOCK = 1 << 22  # bytes read at once
 LONGEST_LINE = 64 << 20  # characters of a line of JSON
 WINDOW = 1 << 27  # bytes a zstd file may ask to be kept in mind; its command line's own limit
+DENSEST = 500  # times the size of its file that a text may unpack to; logs full of repetition reach some 100
 FEED = 1 << 9  # bytes of a zstd file unpacked at once
 PACKED = (".gz", ".zst")
 LINES = (".jsonl", ".ndjson")
@@ -141,15 +142,33 @@ def _bytes(path: Path) -> Iterator[bytes]:
     try:
         with path.open("rb") as file:
             if ending == ".zst":
-                yield from _zstd(path, file)
+                yield from _bounded(path, _zstd(path, file))
+            elif ending == ".gz":
+                yield from _bounded(path, _blocks(gzip.GzipFile(fileobj=file)))
             else:
-                stream = gzip.GzipFile(fileobj=file) if ending == ".gz" else file
-                while block := stream.read(BLOCK):
-                    yield block
+                yield from _blocks(file)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise _damaged(path, error) from None
     except OSError as error:
         raise UserError(f"source: {path} could not be read ({error.strerror or error})") from None
+
+
+def _blocks(stream: IO[bytes]) -> Iterator[bytes]:
+    while block := stream.read(BLOCK):
+        yield block
+
+
+def _bounded(path: Path, unpacked: Iterator[bytes]) -> Iterator[bytes]:
+    """Blocks that a file unpacks to. Raises UserError for more than any text could become from it."""
+    most, taken = max(64 << 20, DENSEST * path.stat().st_size), 0
+    for block in unpacked:
+        taken += len(block)
+        if taken > most:
+            raise UserError(
+                f"source: {path} unpacks to more than {DENSEST} times its size, as no text does. Leave it out, or "
+                f"unpack it first"
+            )
+        yield block
 
 
 def _zstd(path: Path, file: IO[bytes]) -> Iterator[bytes]:

@@ -20,6 +20,7 @@ from minigpt.data.network import ANSWER_SECONDS, within
 from minigpt.data.rust import calmly
 from minigpt.data.tokenizers import Tokenizer
 from minigpt.errors import UserError, unknown
+from minigpt.files import read_text
 from minigpt.schema import PositiveInt, options, typed
 
 EOT = "<|endoftext|>"
@@ -168,11 +169,9 @@ def _from_file(path: Path) -> TiktokenTokenizer:
             f"  Use encoding={path.stem} with TIKTOKEN_CACHE_DIR instead."
         )
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(
-            f"encoding: {path} could not be read ({error.strerror}), expected a .tiktoken ranks file"
-        ) from None
+        content = read_text(path, way_out=" Expected a .tiktoken ranks file").encode()
+    except UserError as error:
+        raise UserError(f"encoding: {error}") from None
     ranks = _read_ranks(content, str(path))
     used = set(ranks.values())
     return TiktokenTokenizer(

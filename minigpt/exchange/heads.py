@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import itertools
 import json
 import math
 import os
@@ -98,10 +99,26 @@ def read_safetensors(file: Path) -> dict[str, TensorHead]:
         length = int.from_bytes(_exactly(stream, 8), "little")
         if length > min(total - 8, LARGEST_HEADER):
             raise ValueError(f"its header would have {length} bytes, the file has {total}")
-        content = json.loads(_exactly(stream, length).decode("utf-8"))
+        content = json.loads(_exactly(stream, length).decode("utf-8"), object_pairs_hook=_once_each)
         if not isinstance(content, dict) or len(content) > MOST_TENSORS:
             raise ValueError("its header lists no tensors")
-        return {n: _in_safetensors(n, s, file, 8 + length, total) for n, s in content.items() if n != "__metadata__"}
+        content.pop("__metadata__", None)
+        _refuse_overlap(content)
+        return {name: _in_safetensors(name, said, file, 8 + length, total) for name, said in content.items()}
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("its header names something twice")
+    return found
+
+
+def _refuse_overlap(content: Mapping[str, Any]) -> None:
+    places = sorted((_sizes(said["data_offsets"]), name) for name, said in content.items())
+    for ((_, end), name), ((start, _), other) in itertools.pairwise(places):
+        if start < end:
+            raise ValueError(f"{shown(name, 60)} and {shown(other, 60)} lie in the same place")
 
 
 def _in_safetensors(name: str, said: Any, file: Path, begin: int, total: int) -> TensorHead:

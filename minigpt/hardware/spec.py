@@ -8,10 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
+from minigpt.config import load_yaml
 from minigpt.errors import UserError, unknown
-from minigpt.files import read_text
 from minigpt.hardware import technology
 from minigpt.hardware.constants import Constant
 from minigpt.schema import Fraction, PositiveFloat, PositiveInt, options, typed
@@ -241,11 +239,7 @@ def load(name: str) -> HardwareSpec:
             raise unknown("hardware", name, "there is no hardware named", [f.stem for f in FOLDER.glob("*.yaml")])
     if not file.exists():
         raise UserError(f"hardware: there is no file {file}")
-    try:
-        content = yaml.safe_load(read_text(file))
-    except yaml.YAMLError as error:
-        raise UserError(f"{file}: not YAML: {' '.join(str(error).split())[:200]}") from None
-    return from_plain(content, str(file))
+    return from_plain(load_yaml(file), str(file))
 
 
 def from_plain(node: Any, path: str = "hardware") -> HardwareSpec:

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from minigpt import config, presets, registry, schema
@@ -127,6 +128,10 @@ def refuse_single_run_keys(run: TrainConfig) -> None:
                 f"{key}: trials are named and resumed by their study. Name the study instead: study=<name>; "
                 f"the same command again goes on where it stopped"
             )
+    if run.study is not None and (Path(run.study).is_absolute() or ".." in Path(run.study).parts):
+        raise UserError(
+            f"study: '{run.study}' leads out of '{run.out}'. Take a plain name, and out=<folder> for its place"
+        )
 
 
 def refuse_swept(keys: Iterable[str]) -> None:
