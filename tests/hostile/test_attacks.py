@@ -54,6 +54,7 @@ from tests.hostile.attacks import (
     torch_file,
     torch_zip,
     vouched,
+    zst_bomb,
 )  # fmt: skip
 from tests.hostile.world import World, called, copied, inside, snapshot, watched
 
