@@ -8,6 +8,10 @@ from typing import Literal
 from minigpt.errors import UserError
 from minigpt.schema import FilePath, PositiveInt, options
 
+FamilyName = Literal[
+    "gpt2", "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "olmo2", "phi", "phi3", "gpt_neox"
+]
+
 
 @options
 class ImportConfig:
@@ -45,7 +49,7 @@ class ExportConfig:
     checkpoint: FilePath | None = None
     format: Literal["hf", "gguf", "onnx"] = "hf"
     out: FilePath | None = None
-    family: Literal["gpt2", "llama", "mistral", "qwen3", "gemma2", "olmo2", "phi", "gpt_neox"] | None = None
+    family: FamilyName | None = None
     shard_mib: PositiveInt | None = None
     precision: Literal["f32", "f16", "bf16"] | None = None
     plugins: list[str] = ()  # type: ignore[assignment]

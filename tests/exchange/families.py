@@ -58,6 +58,19 @@ MADE: dict[str, tuple[str, dict[str, Any]]] = {
         | {"head_dim": 16, "sliding_window": 31}
         | {"attn_logit_softcapping": None, "final_logit_softcapping": None},
     ),
+    "gemma": ("Gemma", GROUPED | {"head_dim": 16}),
+    "qwen2": ("Qwen2", GROUPED | {"rope_parameters": ROPE}),
+    "qwen2_windows": (
+        "Qwen2",
+        GROUPED
+        | {"use_sliding_window": True, "sliding_window": 6, "max_window_layers": 2, "tie_word_embeddings": True},
+    ),
+    "phi3": (
+        "Phi3",
+        GROUPED
+        | {"rope_parameters": ROPE | {"partial_rotary_factor": 0.5}, "sliding_window": 7}
+        | {"original_max_position_embeddings": 32},
+    ),
     "olmo2": ("Olmo2", GROUPED | {"rope_parameters": ROPE}),
     "phi": ("Phi", GROUPED | {"rope_parameters": ROPE | {"partial_rotary_factor": 0.5}}),
     "phi_normed": ("Phi", GROUPED | {"qk_layernorm": True}),

@@ -15,7 +15,7 @@ from minigpt.errors import UserError
 from minigpt.exchange.config import ExportConfig, ImportConfig
 from minigpt.exchange.exporting import export
 from minigpt.exchange.families import FAMILIES
-from minigpt.exchange.family import HARMLESS, ONLY, Key, Only
+from minigpt.exchange.family import HARMLESS, ONLY, Helper, Key, Only, Windows
 from minigpt.exchange.huggingface import spec_from_config
 from minigpt.exchange.importing import import_
 from minigpt.exchange.opened import open_model
@@ -116,7 +116,7 @@ def test_defaults_of_missing_keys_are_those_of_transformers(name):
         if isinstance(entry, Key) and not callable(entry.default):
             assert entry.default == defaults[key], key
         if isinstance(entry, Only):
-            assert entry.absent == defaults[key], key
+            assert defaults.get(key) in (None, entry.absent), key
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -133,7 +133,7 @@ def test_no_key_is_ignored_in_silence(name, theirs):
     stored = json.loads((theirs(name)[1] / "config.json").read_text())
     family = FAMILIES[name]
     spec = spec_from_config(stored, family, "config.json")
-    helpers = {"layer_types", "max_window_layers", "sliding_window", "use_sliding_window"}
+    helpers = {key for key, rule in family.keys.items() if isinstance(rule, Helper | Windows)}
     for key, value in stored.items():
         if key in HARMLESS or key in helpers:
             continue
@@ -141,6 +141,30 @@ def test_no_key_is_ignored_in_silence(name, theirs):
         other = value + 1 if type(value) is int else other
         with contextlib.suppress(UserError):
             assert spec_from_config(stored | {key: other}, family, "config.json") != spec, key
+
+
+def test_windows_are_those_of_the_layers_they_are_said_of():
+    config = dict.fromkeys(("num_hidden_layers", "num_attention_heads", "num_key_value_heads"), 4)
+    config |= {"hidden_size": 32, "max_position_embeddings": 100, "vocab_size": 9, "intermediate_size": 16}
+
+    def windows(model_type, **changes):
+        spec = spec_from_config(config | changes, FAMILIES[model_type], "config.json")
+        return [block.spec("attention").options.window for block in spec.blocks]
+
+    assert windows("mistral", sliding_window=7) == [7, 7, 7, 7]
+    assert windows("mistral", sliding_window=None) == [None] * 4
+    assert windows("mistral") == [None] * 4  # 4096 is more than the context, and hides nothing
+    assert windows("gemma2", sliding_window=9) == [9, None, 9, None]
+    assert windows("gemma2", sliding_window=9, layer_types=["full_attention", "sliding_attention"] * 2) == [None, 9] * 2
+    assert windows("qwen3", sliding_window=5) == [None] * 4
+    assert windows("qwen3", sliding_window=5, use_sliding_window=True) == [None] * 4  # from layer 28 on
+    assert windows("qwen2", sliding_window=5, use_sliding_window=True, max_window_layers=3) == [None, None, None, 5]
+    for wrong in (["full_attention"] * 3, ["chunked_attention"] * 4, "full_attention", [1, 2, 3, 4]):
+        with pytest.raises(UserError, match="layer_types: expected 4 of sliding_attention and full_attention"):
+            windows("gemma2", layer_types=wrong)
+    for wrong in (0, -1, "9", 2.5, True):
+        with pytest.raises(UserError, match="window"):
+            windows("gemma2", sliding_window=wrong)
 
 
 REFUSED = {

@@ -1,7 +1,9 @@
 """Gemma 2."""
 
 from minigpt.exchange.families.llama import ACTIVATIONS, BUFFERS, FIXED, SITES, SIZES, TENSORS
-from minigpt.exchange.family import ROPE, ROPE_ALIASES, Family, Helper, Only, Windows, Word, flag, number, size
+from minigpt.exchange.family import ROPE, ROPE_ALIASES, Family, Helper, Only, Rule, Windows, Word, flag, number, size
+
+NO_FUTURE: dict[str, Rule] = {"use_bidirectional_attention": Only(False, "our models see the past alone", absent=False)}
 
 FAMILY = Family(
     model_type="gemma2",
@@ -28,8 +30,8 @@ FAMILY = Family(
         "rms_norm_eps": number("norm.eps", default=1e-6),
         "tie_word_embeddings": flag("tie_embeddings", default=True),
         "attention_bias": flag(*SITES["attention"], default=False),
-        "use_bidirectional_attention": Only(None, "our models see the past alone"),
-    },
+    }
+    | NO_FUTURE,
     tensors=TENSORS
     | {
         "model.layers.{}.post_attention_layernorm": "blocks.{}.attention_out_norm",

@@ -1,4 +1,4 @@
-"""Qwen 3, and Qwen 2 before it."""
+"""Qwen 3."""
 
 from minigpt.exchange.families.llama import ACTIVATIONS, BUFFERS, FIXED, SITES, SIZES, TENSORS
 from minigpt.exchange.family import ROPE, ROPE_ALIASES, Family, Helper, Rule, Windows, Word, flag, number, size
