@@ -153,7 +153,7 @@ def _bytes(path: Path) -> Iterator[bytes]:
         raise UserError(f"source: {path} could not be read ({error.strerror or error})") from None
 
 
-def _blocks(stream: IO[bytes]) -> Iterator[bytes]:
+def _blocks(stream: IO[bytes] | gzip.GzipFile) -> Iterator[bytes]:
     while block := stream.read(BLOCK):
         yield block
 

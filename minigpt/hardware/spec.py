@@ -8,14 +8,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from minigpt.config import load_yaml
+import yaml
+
 from minigpt.errors import UserError, unknown
+from minigpt.files import read_text
 from minigpt.hardware import technology
 from minigpt.hardware.constants import Constant
 from minigpt.schema import Fraction, PositiveFloat, PositiveInt, options, typed
 from minigpt.shipped import CONF
 
 FOLDER = CONF / "hardware"
+LARGEST = 1 << 20
+"""Bytes of the largest file that describes a machine."""
 
 Format = Literal["int4", "int8", "int16", "bf16", "fp16", "fp32"]
 Accumulator = Literal["int32", "fp16", "bf16", "fp32"]
@@ -239,7 +243,15 @@ def load(name: str) -> HardwareSpec:
             raise unknown("hardware", name, "there is no hardware named", [f.stem for f in FOLDER.glob("*.yaml")])
     if not file.exists():
         raise UserError(f"hardware: there is no file {file}")
-    return from_plain(load_yaml(file), str(file))
+    text = read_text(file, limit=LARGEST)
+    try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
+            raise UserError(f"{file}: anchors are not followed, write the value out")  # a few lines can be endless
+        content = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = "nested too deep" if isinstance(error, RecursionError) else " ".join(str(error).split())[:200]
+        raise UserError(f"{file}: not YAML: {reason}") from None
+    return from_plain(content, str(file))
 
 
 def from_plain(node: Any, path: str = "hardware") -> HardwareSpec:
