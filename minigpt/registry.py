@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import functools
 import importlib
+import inspect
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -238,7 +239,25 @@ def build(chosen: Spec, *args: Any) -> Any:
     """Build the component a spec names: ``cls(config, *args)``."""
     cls = get(chosen.axis, chosen.name)
     config = cls.Config(**{f.name: getattr(chosen.options, f.name) for f in dataclasses.fields(chosen.options)})
+    if not cls.__module__.startswith("minigpt."):
+        _refuse_unbuildable(chosen, cls, (config, *args))
     return cls(config, *args)
+
+
+def _refuse_unbuildable(chosen: Spec, cls: type, given: tuple[Any, ...]) -> None:
+    """Raise UserError for a class of a plugin whose ``__init__`` does not take what its axis is built with."""
+    owner = next(each for each in cls.__mro__ if "__init__" in vars(each))
+    try:
+        inspect.signature(cls).bind(*given)
+        if owner.__module__.split(".")[0] not in ("torch", "builtins"):
+            return
+        what = "it has no __init__ of its own"
+    except TypeError as error:
+        what = f"its __init__ does not fit: {error}"
+    words = " ".join(" ".join(each.__doc__ or "" for each in cls.__mro__[1:]).split())
+    form = re.search(r"Built as ``cls(\([^`]*\))``", words)
+    expected = f"__init__(self, {form[1][1:]}" if form else f"one that takes {len(given)} values"
+    raise UserError(f"{chosen.axis}={chosen.name}: {cls.__module__}.{cls.__qualname__}: {what}. Expected {expected}")
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from minigpt import cli, config, presets, registry, schema
 from minigpt.cli.words import in_hydras_words
-from minigpt.config import TrainConfig, check
+from minigpt.config import TrainConfig, check, load_yaml
 from minigpt.errors import UserError
 from minigpt.model import GPT, resolve
 from minigpt.training.resume import resumed
@@ -198,3 +198,38 @@ def test_layers_and_sites_can_be_said_on_the_command_line():
     assert second == run.default_block()
     assert (third.spec("mlp").name, third.spec("activation").name) == ("mlp", "gelu")
     assert [block.spec("linear", "down").name for block in (first, third)] == ["ternary", "ternary"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: 3e-4\nb: [1, 2.5, x]\nc: {d: null, e: true}\nf: 2026-01-01\ng: 'no: key'\n",
+        "deep: " + "[" * 600 + "]" * 600,
+        "a: " + "x" * 1000,
+        "a: 1\na: 2\n",
+        "a: &b [1]\nc: *b\n",
+        "a: ${oc.env:HOME}\n",
+        "a: !!python/object/apply:os.system [x]\n",
+        "- a\n",
+        "",
+        "a: [",
+        "[" * 200_000,
+        "- " * 200_000,
+        "a:\n" + "".join(" " * i + "a:\n" for i in range(1, 700)),
+    ],
+    ids=lambda text: text[:12],
+)
+def test_the_fast_reader_of_yaml_reads_and_refuses_what_the_slow_one_does(tmp_path, monkeypatch, text):
+    file = tmp_path / "config.yaml"
+    file.write_text(text)
+
+    def outcome() -> object:
+        try:
+            return load_yaml(file)
+        except UserError as error:
+            return str(error).partition(" line ")[0][:60]
+
+    fast = outcome()
+    monkeypatch.setattr(config, "_is_shallow", lambda text: False)
+    slow = outcome()
+    assert fast == slow or (isinstance(fast, str) and isinstance(slow, str))

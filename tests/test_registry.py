@@ -172,6 +172,24 @@ def test_a_file_that_is_not_python_is_named_with_its_line(tmp_path):
         list(source.registered(tmp_path / "broken.py"))
 
 
+@pytest.mark.parametrize(
+    ("init", "message"),
+    [
+        ("", r"it has no __init__ of its own\. Expected __init__\(self, config, ctx, width\)$"),
+        (
+            "    def __init__(self): super().__init__()",
+            r"does not fit: too many positional arguments\. Expected __init",
+        ),
+        ("    def __init__(self, config, ctx, width, more): ...", r"missing a required argument: 'more'\. Expected"),
+    ],
+)
+def test_a_class_that_is_not_built_as_its_axis_builds_is_told_how(plugin, init, message):
+    text = "from minigpt.components.norm.base import Norm\nfrom minigpt.registry import register\n"
+    plugin("misfits", f'{text}@register("norm", "misfit")\nclass Misfit(Norm):\n    """A norm."""\n{init}\n')
+    with pytest.raises(UserError, match=rf"^norm=misfit: misfits\.Misfit: .*{message}"):
+        registry.build(registry.spec("norm", "misfit"), None, 8)
+
+
 def test_a_plugin_s_variant_is_listed_checked_and_built(plugin):
     with registry.forgotten_afterwards():
         plugin(

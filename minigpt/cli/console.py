@@ -24,7 +24,10 @@ COMMANDS = {
 }
 """Command -> (module of this room, a line about it)."""
 
-_REPORTS = {"ppa": "report", "curves": "curves"}
+_REPORTS = {
+    "ppa": ("report", "what runs cost on a machine, against what they reach"),
+    "curves": ("curves", "losses and other figures of runs, drawn over steps, tokens or seconds"),
+}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -42,11 +45,14 @@ def main(arguments: list[str] | None = None) -> None:
             raise unknown("minigpt", command, "there is no command", COMMANDS)
         name, module_name = f"minigpt {command}", COMMANDS[command][0]
         if command == "report":
-            report = rest.pop(0) if rest else ""
+            report = rest.pop(0) if rest else "--help"
+            if report in ("-h", "--help"):
+                print("\n".join(f"minigpt report {name:<8} {what}" for name, (_, what) in _REPORTS.items()))
+                sys.exit(0)
             if report not in _REPORTS:
                 raise unknown("minigpt report", report, "there is no report", _REPORTS)
             name += f" {report}"
-            module_name = _REPORTS[report]
+            module_name = _REPORTS[report][0]
         sys.argv = [name, *(["-m"] if command == "sweep" else []), *rest]
         module = importlib.import_module(f"minigpt.cli.{module_name}")
     module.main()

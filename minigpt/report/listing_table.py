@@ -69,7 +69,7 @@ def as_table(shown: Shown, width: int) -> list[str]:
         if rest > _GAP and said_of[i]:
             row.append(_cut(said_of[i], rest, middle=False))
         lines.append(_cut((" " * _GAP).join(row), width, middle=False).rstrip())
-        if entry.reason and entry.status != "completed" and "reason" not in chosen:
+        if entry.reason and "reason" not in chosen:
             lines.append(_cut(f"    {visible(entry.reason)}", width, middle=False))
     return [*lines, *_unreadable(shown.unreadable, width), *_summary(shown, names, chosen)]
 

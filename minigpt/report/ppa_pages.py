@@ -67,7 +67,7 @@ def show(report: Report) -> None:
     screen = console(width=None if sys.stdout.isatty() else 130)
     screen.print(table)
     for run in report.left_out:
-        screen.print(plain_text(f"left out: {run.run}, {run.status} {run.reason}".rstrip()), style="dim")
+        screen.print(plain_text(f"left out: {run.run}, {run.status}: {run.reason}".rstrip(": ")), style="dim")
     screen.print("bold: no other variant has both a lower loss and a lower energy", style="dim", highlight=False)
 
 

@@ -75,11 +75,11 @@ BAD_INPUT = {
 
 def test_an_error_in_a_plugin_is_its_own_traceback_in_nobody_elses_words(tmp_path):
     text = "from minigpt.components.norm.rmsnorm import RMSNorm\nfrom minigpt.registry import register\n"
-    text += '@register("norm", "wrong")\nclass Wrong(RMSNorm):\n    def __init__(self, config): ...\n'
+    text += '@register("norm", "wrong")\nclass Wrong(RMSNorm):\n    def __init__(self, config, ctx, width): 1 / 0\n'
     (tmp_path / "mine.py").write_text(text)
     done = run(tmp_path, "train.py", "plugins=[mine.py]", "norm=wrong")
     assert done.returncode == 1
-    assert "__init__() takes 2 positional arguments" in done.stderr
+    assert "ZeroDivisionError" in done.stderr
     assert "Error executing job" not in done.stderr
     assert "site-packages/hydra" not in done.stderr
 
