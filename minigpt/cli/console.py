@@ -7,6 +7,7 @@ import sys
 
 from minigpt.cli.entry import reported_errors, version
 from minigpt.errors import unknown
+from minigpt.screen import say
 
 COMMANDS = {
     "train": ("train", "train; any part by name: attention=linear norm=dyt"),
@@ -47,7 +48,8 @@ def main(arguments: list[str] | None = None) -> None:
         if command == "report":
             report = rest.pop(0) if rest else "--help"
             if report in ("-h", "--help"):
-                print("\n".join(f"minigpt report {name:<8} {what}" for name, (_, what) in _REPORTS.items()))
+                for each, (_, what) in _REPORTS.items():
+                    say(f"minigpt report {each:<8} {what}")
                 sys.exit(0)
             if report not in _REPORTS:
                 raise unknown("minigpt report", report, "there is no report", _REPORTS)
