@@ -94,8 +94,9 @@ class Prepared:
             return None
         file = self.path / INDEX[split]
         with plainly(file, "read", _again(self.meta.name, self.path)):
-            starts = np.fromfile(file, dtype="<u8", count=told.documents + 1).astype(np.int64)
-        rising = starts.size == told.documents > 0 and starts[0] == 0 and (np.diff(starts) > 0).all()
+            whole = file.stat().st_size == 8 * told.documents
+            starts = np.fromfile(file, dtype="<u8").astype(np.int64) if whole else np.array([], dtype=np.int64)
+        rising = starts.size and starts[0] == 0 and (np.diff(starts) > 0).all()
         if not rising or starts[-1] >= told.tokens:
             raise UserError(
                 f"{file}: expected {told.documents} rising places within {told.tokens} tokens, as meta.json says."
@@ -112,7 +113,8 @@ def dtype_for(vocab_size: int) -> Literal["uint16", "uint32"]:
 def prepared_names(folder: str | Path) -> list[str]:
     """Datasets in ``folder`` that are prepared, by us or by nanoGPT."""
     folder = Path(folder)
-    return sorted({p.parent.name for meta in ("meta.json", "meta.pkl") for p in folder.glob(f"*/{meta}")})
+    found = {p.parent.name for meta in ("meta.json", "meta.pkl") for p in folder.glob(f"*/{meta}")}
+    return sorted(name for name in found if NAME.fullmatch(name))
 
 
 def dataset_names(folder: str | Path) -> list[str]:

@@ -11,7 +11,8 @@ from minigpt.data.document import Document
 from minigpt.data.text_files import LONGEST_LINE
 from minigpt.errors import UserError, did_you_mean, shown
 
-ROWS = 512  # read at once
+READ = 1 << 22  # bytes of text read at once, about
+MOST_ROWS = 1024
 HUB = "hf:"
 
 
@@ -23,13 +24,14 @@ def parquet_documents(path: Path, column: str) -> Iterator[Document]:
     except ImportError:
         raise UserError(f"source: {path} needs pyarrow: pip install 'minigpt[data]'") from None
     row = 0
-    with _plainly(str(path)), parquet.ParquetFile(path, memory_map=False, pre_buffer=False) as file:
+    with _plainly(str(path)), parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
         _check_column(column, file.schema_arrow.names, str(path))
         kind = file.schema_arrow.field(column).type
         kind = kind.value_type if pa.types.is_dictionary(kind) else kind
         if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
             raise UserError(f"source: {path}: the column '{shown(column)}' holds {kind}, expected text")
-        for batch in file.iter_batches(ROWS, columns=[column]):
+        size = sum(file.metadata.row_group(i).total_byte_size for i in range(file.num_row_groups))
+        for batch in file.iter_batches(_rows(size, file.metadata.num_rows), columns=[column]):
             for text in batch.column(0).to_pylist():
                 row += 1
                 yield Document(_text(text, f"{path}: row {row}", column), f"{path}: row {row}")
@@ -45,8 +47,9 @@ def hub_documents(source: str, column: str) -> Iterator[Document]:
     _check_column(column, table.column_names, source)
     with _plainly(source):
         rows = table.select_columns([column])
-        for start in range(0, len(rows), ROWS):
-            for row, text in enumerate(rows[start : start + ROWS][column], start=start + 1):
+        step = _rows(rows.data.nbytes, len(rows))
+        for start in range(0, len(rows), step):
+            for row, text in enumerate(rows[start : start + step][column], start=start + 1):
                 yield Document(_text(text, f"{source}: row {row}", column), f"{source}: row {row}")
 
 
@@ -86,6 +89,11 @@ def _fetched(datasets: Any, name: str, subset: str | None, split: str) -> Any:
                 "  Give a folder in its place, hf:<folder>, or the data files themselves."
             ) from None
     return datasets.load_dataset(name, subset, split=split)
+
+
+def _rows(size: int, rows: int) -> int:
+    """How many rows of a table of ``size`` bytes to read at once."""
+    return min(max(READ * rows // max(size, 1), 1), MOST_ROWS)
 
 
 def _check_column(column: str, names: list[str], where: str) -> None:

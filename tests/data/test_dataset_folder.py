@@ -166,3 +166,34 @@ def test_tokens_without_any_metadata_are_an_error(nanogpt):
     (nanogpt / "meta.pkl").unlink()
     with pytest.raises(UserError, match=r"neither a meta.json nor nanoGPT's meta.pkl"):
         opened(nanogpt)
+
+
+def test_a_dataset_prepared_without_documents_opens_as_before(make):
+    path = make()
+    for split in ("train", "val"):
+        (path / f"{split}.idx").unlink()
+    meta = json.loads((path / "meta.json").read_text())
+    for split in ("train", "val"):
+        del meta[split]["documents"]
+    (path / "meta.json").write_text(json.dumps(meta))
+    assert open_prepared("verse", path.parent).document_starts("train") is None
+
+
+@pytest.mark.parametrize(
+    "content", [b"", bytes(7), bytes(16), (5).to_bytes(8, "little"), (2**63).to_bytes(8, "little") * 2]
+)
+def test_an_index_of_documents_that_does_not_fit_is_an_error(make, content):
+    path = make()
+    (path / "train.idx").write_bytes(content)
+    with pytest.raises(UserError, match=r"train\.idx: expected 1 rising places.*\n.*overwrite=true"):
+        open_prepared("verse", path.parent).document_starts("train")
+    (path / "train.idx").unlink()
+    with pytest.raises(UserError, match=r"train\.idx: could not be read"):
+        open_prepared("verse", path.parent).document_starts("train")
+
+
+def test_a_preparation_under_way_is_no_dataset(make):
+    path = make()
+    (path.parent / ".other.preparing").mkdir()
+    (path.parent / ".other.preparing" / "meta.json").write_bytes((path / "meta.json").read_bytes())
+    assert prepared_names(path.parent) == ["verse"]
