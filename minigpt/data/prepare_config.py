@@ -17,15 +17,16 @@ PREPARE = "python data/prepare.py"
 class PrepareConfig:
     """What to prepare. Either a recipe of this project (``dataset``), or text of one's own (``source`` and ``name``).
 
-    dataset: a recipe, data/<dataset>/dataset.py. name: what text of one's own is called. folder: where datasets are
-    written. source: a file, folder or glob, of text, .jsonl or .parquet, .gz and .zst unpacked; hf:<dataset>; or .bin
-    files of tokens; with ``dataset`` it replaces what the recipe would fetch. text_key: the field or column that holds
-    the text, None: text. tokenizer, val_fraction: None is the recipe's, or char and 0.1; tokenizer may be a
-    tokenizer.json, Hugging Face's or minigpt's, or its folder. encoding: of tokenizer=tiktoken, a name or a .tiktoken
-    file. vocab_size: of tokenizer=bpe, which is trained on this text. tokenizer_of: in place of these, a prepared
-    dataset's folder, a run's or a checkpoint's, whose tokenizer this text gets: so that its weights can read it.
-    workers: processes that encode, None: as many as there are cores, for text that is worth it; what is written does
-    not depend on it. overwrite: replace a prepared dataset that differs.
+    dataset: a recipe, data/<dataset>/dataset.py. source: a file, folder or glob of text, .jsonl or .parquet, .gz and
+    .zst unpacked; hf:<name or folder>; or .bin files of tokens; with ``dataset`` it replaces what the recipe would
+    fetch. text_key: the field or column that holds the text; null: text. name: what text of one's own is called.
+    tokenizer: char, byte, tiktoken, bpe (learned from the text), or a tokenizer.json, Hugging Face's or minigpt's, or
+    its folder; null: the recipe's, else char. encoding: of tokenizer=tiktoken, a name or a .tiktoken file. vocab_size:
+    of tokenizer=bpe; null: 4096. tokenizer_of: in place of these, a prepared dataset's folder, a run's or a
+    checkpoint's, whose tokenizer this text gets: so that its weights can read it. val_fraction: share of the
+    characters, from the end, that validates; null: the recipe's, else 0.1. folder: where datasets are written.
+    workers: processes that encode, whatever is written is the same; null: one a core, for long texts. overwrite:
+    replace a prepared dataset that differs.
     """
 
     dataset: str | None = None
