@@ -185,7 +185,8 @@ def _checked(content: Any, where: str) -> tuple[dict[str, int], dict[str, int], 
 def _vocabulary(model: Mapping[str, Any], where: str) -> dict[str, int]:
     vocab = model["vocab"]
     if isinstance(vocab, list):  # of a Unigram: pieces with their scores
-        vocab = {piece[0]: i for i, piece in enumerate(vocab) if isinstance(piece, list) and len(piece) == 2}
+        pairs = (p if isinstance(p, list) and len(p) == 2 and isinstance(p[0], str) else None for p in vocab)
+        vocab = {pair[0]: i for i, pair in enumerate(pairs) if pair}
         if len(vocab) != len(model["vocab"]):
             raise UserError(f"{where}: model.vocab: expected pairs of a piece and its score, each piece once")
     if not isinstance(vocab, dict) or not all(isinstance(t, str) and _is_token(i) for t, i in vocab.items()):

@@ -1,6 +1,7 @@
 import copy
 import json
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -182,6 +183,31 @@ def test_a_hostile_or_broken_file_is_an_error_of_one_line(contents, path, value,
     assert len(str(error.value)) < 500
     assert "\x1b" not in str(error.value)
     assert capfd.readouterr().err == ""  # a panic of the library writes a stack trace
+
+
+def places(node, before=()):
+    """Paths into nested JSON, the first few of each list and object."""
+    yield before
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, value in list(items)[:30]:
+        yield from places(value, (*before, key))
+
+
+def test_four_hundred_broken_files_are_accepted_or_a_user_error(contents):
+    chance = random.Random(0)
+    values = [None, True, -1, 2**40, 1e308, "", "é\x1b", "<unk>", [], {}, [1], [[], 1], {"type": "NFC"}, {"a": 1}]
+    ended = {"accepted": 0, "refused": 0}
+    for _ in range(400):
+        content = contents[chance.choice(list(contents))]
+        path = chance.choice([path for path in places(content) if path])
+        content = changed(content, path, chance.choice(values))
+        try:
+            tokenizer = HuggingFaceTokenizer(content)
+            tokenizer.decode(tokenizer.encode("The naïve 5 € fox\n"))
+            ended["accepted"] += 1
+        except UserError:
+            ended["refused"] += 1
+    assert min(ended.values()) > 20
 
 
 def test_a_deeply_nested_step_is_an_error(contents):
