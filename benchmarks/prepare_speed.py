@@ -4,7 +4,7 @@ python -m benchmarks.prepare_speed [megabytes=2000] [tokenizer=bpe] [workers=2] 
 
 The text is the Python language reference, over and over: one text file (txt), or lines of JSON, packed (jsonl.zst).
 Memory is the sum over the processes of what each holds of its own and its share of the rest, at its largest.
-Measured on two cores of an AMD EPYC, shared with other work: see docs/measurements.md.
+What came out stands in docs/measurements.md.
 """
 
 from __future__ import annotations
@@ -50,9 +50,10 @@ def write_text(file: Path, size: int) -> int:
         topics = text.split("\n\n\n")
         block = "".join(json.dumps({"text": topic}) + "\n" for topic in topics).encode()
         size = copies * sum(len(topic.encode()) for topic in topics)
-        with file.open("wb") as raw, zstandard.ZstdCompressor(level=1).stream_writer(raw) as packed:
+        frame = zstandard.ZstdCompressor(level=1).compress(block)  # each copy alone: no text packs as well as copies do
+        with file.open("wb") as out:
             for _ in range(copies):
-                packed.write(block)
+                out.write(frame)
         return size
     with file.open("w", encoding="utf-8") as out:
         for _ in range(copies):
