@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from minigpt.errors import UserError
-from minigpt.schema import Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Range, options
+from minigpt.schema import FilePath, Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt, Range, options
 
 Kind = Literal["probability", "rank", "entropy"]
 
@@ -29,7 +29,7 @@ class Sampling:
     top_k: PositiveInt | None = None
     top_p: Annotated[float, Range(gt=0, le=1)] | None = None
     min_p: Fraction | None = None
-    repetition_penalty: PositiveFloat = 1.0
+    repetition_penalty: Annotated[float, Range(ge=0.01, le=100)] = 1.0
 
     def __post_init__(self):
         for name in ("top_k", "top_p", "min_p"):
@@ -77,7 +77,7 @@ class SampleConfig(Sampling):
     colorize_output: Kind | None = None
     colorize_text: str | None = None
     show_heatmaps: bool = False
-    out: str | None = None
+    out: FilePath | None = None
     plugins: list[str] = ()  # type: ignore[assignment]
     lm_eval_tasks: list[str] = ()  # type: ignore[assignment]
 

@@ -56,33 +56,35 @@ class Shown:
 
 
 def new_folder(out: str | None, model: Path) -> Path:
-    """Where to write: ``out``, else a folder beside the run that is not there yet. model: a checkpoint's place.
+    """Make the folder to write to: ``out``, else a new one beside the run. model: a checkpoint's place.
 
-    Raises UserError when ``out`` is there and not empty: nothing is overwritten.
+    Raises UserError when ``out`` is there and not empty, for nothing is overwritten, or cannot be made.
     """
     if out is not None:
         folder = Path(out)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UserError(f"out: {folder} is there already and is not overwritten. Choose a new folder")
-        return folder
-    run = model.resolve()
-    if run.parent.name == "checkpoint":
-        run = run.parent.parent
-    number = 1
-    while (folder := run.with_name(f"{run.name}-heatmaps-{number}")).exists():
-        number += 1
+    else:
+        run = model.resolve()
+        if run.parent.name == "checkpoint":
+            run = run.parent.parent
+        number = 1
+        while (folder := run.with_name(f"{run.name}-heatmaps-{number}")).exists():
+            number += 1
+    with plainly(folder, "made", " Choose another place: out=<folder>"):
+        folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def write(folder: Path, shown: Sequence[Shown], tokenizer: Tokenizer, kind: Kind = "probability") -> list[Path]:
-    """Write the page of all texts and the pictures of each; returns the files. kind: what colours the texts.
+    """Write the page of all texts and the pictures of each into a folder that is there; returns the files.
+
+    kind: what colours the texts.
 
     Raises UserError when the system refuses.
     """
     from minigpt.generation.pictures import draw
 
-    with plainly(folder, "made", " Choose another place: out=<folder>"):
-        folder.mkdir(parents=True, exist_ok=True)
     made = [list(choices(each, tokenizer)) for each in shown]
     write_text(folder / PAGE, page(shown, made, kind))
     files = [folder / PAGE]

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from minigpt.generation.heatmaps import Candidate, Choice
 
 STEPS = 96  # steps of a picture; further ones come in further pictures
+PICTURED = 384  # steps of a text that have pictures; a picture takes seconds, and the page has every step
 COLUMNS = 24  # steps in a line of the heatmap
 PANELS = 12  # steps in a line of bars
 LONGEST = 9  # characters of a label
@@ -27,9 +28,10 @@ Box = tuple[float, float, float, float, Any]
 def draw(folder: Path, name: str, title: str, choices: Sequence[Choice]) -> list[Path]:
     """Write ``<name>-heatmap.png`` and ``<name>-bars.png`` into ``folder``, numbered from the second on; returns them.
 
-    Raises UserError when the system refuses.
+    They show the first PICTURED steps. Raises UserError when the system refuses.
     """
     files = []
+    choices = choices[:PICTURED]
     for part, begin in enumerate(range(0, len(choices), STEPS), start=1):
         some = choices[begin : begin + STEPS]
         words = f"{title}, steps {some[0].number} to {some[-1].number}"

@@ -23,6 +23,7 @@ from minigpt.generation.config import FILE, VAL, SampleConfig
 from minigpt.generation.continuing import Sample, continue_texts, encode, end_tokens
 from minigpt.generation.decoding import stream
 from minigpt.generation.growing import GrowingText, Piece
+from minigpt.generation.pictures import PICTURED
 from minigpt.generation.scoring import Scores, joined, score_text
 from minigpt.screen import hand_out, readable, say
 
@@ -47,7 +48,7 @@ def sample(config: SampleConfig) -> None:
         _converse(config, trained)
         return
     if config.stream is not False and not config.several and config.format == "text" and folder is None:
-        count, texts = _stream(config, trained, prompts[0]), list[heatmaps.Shown]()
+        count, texts = _stream(config, trained, prompts[0], _painter(config)), list[heatmaps.Shown]()
     else:
         count, texts = _print_samples(config, trained, prompts, drawn=folder is not None)
     _report(count, trained, time.perf_counter() - began, device)
@@ -55,10 +56,9 @@ def sample(config: SampleConfig) -> None:
         _draw(config, trained, folder, texts)
 
 
-def _stream(config: SampleConfig, trained: TrainedModel, prompt: str) -> int:
+def _stream(config: SampleConfig, trained: TrainedModel, prompt: str, painter: Painter | None) -> int:
     """Print a prompt and its continuation as it comes; returns how many tokens that took."""
     tokens = encode(prompt, trained.tokenizer)
-    painter = _painter(config)
     hand_out(prompt)
     growing, scores = GrowingText(trained.tokenizer, tokens, _stop(config)), list[Scores]()
     ends, count = end_tokens(trained.tokenizer, config.stop_at_eot), 0
@@ -67,16 +67,18 @@ def _stream(config: SampleConfig, trained: TrainedModel, prompt: str) -> int:
         trained.model, [tokens], config.max_new_tokens, config, [config.seed],
         vocab_size=trained.tokenizer.vocab_size, alternatives=alternatives,
     )  # fmt: skip
-    for step in arriving:
-        count += 1
-        scores += [] if step.scores is None else [step.scores]
-        token = int(step.tokens)
-        if token in ends or growing.add(token):
-            break
-        _hand_on(growing.released(), painter, scores)
-    growing.finish()
-    _hand_on(growing.released(last=True), painter, scores)
-    _put("\n" if painter is None else painter.end() + "\n")
+    try:
+        for step in arriving:
+            count += 1
+            scores += [] if step.scores is None else [step.scores]
+            token = int(step.tokens)
+            if token in ends or growing.add(token):
+                break
+            _hand_on(growing.released(), painter, scores)
+        growing.finish()
+        _hand_on(growing.released(last=True), painter, scores)
+    finally:  # whatever interrupts, the terminal keeps no colour
+        _put("\n" if painter is None else painter.end() + "\n")
     return count
 
 
@@ -177,6 +179,7 @@ def _converse(config: SampleConfig, trained: TrainedModel) -> None:
     keyboard = sys.stdin.isatty()
     if keyboard:
         say("a prompt, then Enter; Ctrl-C stops a continuation, an empty line or Ctrl-D ends", file=sys.stderr)
+    painter = _painter(config)
     while True:
         if keyboard:
             hand_out("> ")
@@ -186,9 +189,9 @@ def _converse(config: SampleConfig, trained: TrainedModel) -> None:
                 hand_out("\n")
             return
         try:
-            _stream(config, trained, prompt)
+            _stream(config, trained, prompt, painter)
         except KeyboardInterrupt:
-            hand_out("\n")
+            continue
         except UserError as error:
             say(error, lines=True, file=sys.stderr)
 
@@ -227,7 +230,9 @@ def _draw(config: SampleConfig, trained: TrainedModel, folder: Path, texts: list
         say("show_heatmaps: no sample has a token, there is nothing to draw", file=sys.stderr)
         return
     written = heatmaps.write(folder, found, trained.tokenizer, config.colorize_output or "probability")
-    say(f"{written[0]} and {len(written) - 1} pictures beside it", file=sys.stderr)
+    longer = any(len(each.tokens) > PICTURED for each in found)
+    of = f" (of the first {PICTURED} steps; the page has all)" if longer else ""
+    say(f"{written[0]} and {len(written) - 1} pictures beside it{of}", file=sys.stderr)
 
 
 def _prompts(config: SampleConfig) -> list[str]:

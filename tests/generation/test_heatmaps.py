@@ -58,9 +58,10 @@ def test_the_page_has_each_step_with_its_likeliest_and_the_one_taken(tmp_path):
 
 def test_every_text_has_pictures_and_a_long_one_several(tmp_path, monkeypatch):
     monkeypatch.setattr("minigpt.generation.pictures.STEPS", 8)
+    monkeypatch.setattr("minigpt.generation.pictures.PICTURED", 16)
     tokenizer = ByteTokenizer()
     files = write(tmp_path, [shown("ab", tokenizer), shown(HOSTILE[-12:], tokenizer)], tokenizer)
-    names = ["1-heatmap", "1-bars", "2-heatmap", "2-bars", "2-heatmap-2", "2-bars-2", "2-heatmap-3", "2-bars-3"]
+    names = ["1-heatmap", "1-bars", "2-heatmap", "2-bars", "2-heatmap-2", "2-bars-2"]
     assert [file.name for file in files] == ["heatmaps.html", *(f"{name}.png" for name in names)]
     for file in files[1:]:
         assert file.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
@@ -76,11 +77,12 @@ def test_the_folder_is_new_and_beside_the_run(tmp_path):
     run = tmp_path / "run"
     (run / "checkpoint" / "best").mkdir(parents=True)
     assert new_folder(None, run / "checkpoint" / "best") == tmp_path / "run-heatmaps-1"
-    (tmp_path / "run-heatmaps-1").mkdir()
     assert new_folder(None, run / "checkpoint" / "best") == tmp_path / "run-heatmaps-2"
-    assert new_folder(None, run) == tmp_path / "run-heatmaps-2"
+    assert new_folder(None, run) == tmp_path / "run-heatmaps-3"
     assert new_folder(str(tmp_path / "run-heatmaps-1"), run) == tmp_path / "run-heatmaps-1"  # empty
     for taken in (run, tmp_path / "file"):
         (tmp_path / "file").touch()
         with pytest.raises(UserError, match="is not overwritten"):
             new_folder(str(taken), run)
+    with pytest.raises(UserError, match="could not be made"):
+        new_folder(str(tmp_path / "file" / "below"), run)

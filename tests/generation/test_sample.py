@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import itertools
 import json
+import pickle
 import re
 import subprocess
 import sys
@@ -24,6 +26,8 @@ from minigpt.generation.sample import _stop, sample
 from minigpt.model import GPT
 from minigpt.model.checkpoint import save_checkpoint
 from minigpt.testing import make_spec
+from tests.exchange import families
+from tests.exchange import nanogpt as nano
 
 ROOT = Path(__file__).parents[2]
 CHARACTERS = "\n abcdeTh"
@@ -187,6 +191,25 @@ def test_a_prompt_that_cannot_be_expressed_is_said_and_the_conversation_goes_on(
     assert "start: tokenizer: character 'X'" in err
 
 
+def test_the_colours_of_a_conversation_are_explained_once(run, monkeypatch, capsys):
+    out = converse(run, monkeypatch, capsys, "The \ncab\n", colorize_output="rank").out
+    assert out.count("rank of each token") == 1
+
+
+def test_an_interrupt_leaves_no_colour_behind(run, monkeypatch):
+    def interrupted(*arguments, **options):
+        yield from itertools.islice(stream(*arguments, **options), 3)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("minigpt.generation.sample.stream", interrupted)
+    monkeypatch.setattr(sys, "stdout", terminal := Terminal())
+    monkeypatch.setenv("COLORTERM", "truecolor")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    with pytest.raises(KeyboardInterrupt):
+        sample(config(run, colorize_output="rank"))
+    assert terminal.getvalue().endswith("\x1b[0m\n")
+
+
 def test_an_interrupt_ends_a_continuation_and_not_the_conversation(run, monkeypatch, capsys):
     def interrupted(*arguments, **options):
         steps = stream(*arguments, **options)
@@ -320,6 +343,26 @@ def test_an_option_that_would_do_nothing_is_refused_by_its_name(others, option, 
     SampleConfig(checkpoint="x", **others)
     with pytest.raises(UserError, match=f"^{option}: "):
         SampleConfig(checkpoint="x", **others, **{option: value})
+
+
+def nanogpt(folder: Path) -> Path:
+    """nanoGPT's out_dir: ckpt.pt, and the meta.pkl of its data."""
+    folder.mkdir()
+    characters = {chr(40 + i): i for i in range(nano.SIZES["vocab_size"])}
+    meta = {"vocab_size": len(characters), "stoi": characters, "itos": {i: c for c, i in characters.items()}}
+    (folder / "meta.pkl").write_bytes(pickle.dumps(meta))
+    figures = {"iter_num": 250, "best_val_loss": torch.tensor(1.25), "config": {"dataset": "letters"}}
+    torch.save({"model": nano.state_dict(nano.SIZES), "model_args": nano.SIZES, **figures}, folder / "ckpt.pt")
+    return folder
+
+
+def test_models_of_other_projects_are_sampled_as_they_lie(tmp_path, capsys):
+    hugging_face = families.save(families.make("llama"), tmp_path / "llama")
+    out_dir = nanogpt(tmp_path / "out")
+    for path in (hugging_face, out_dir, out_dir / "ckpt.pt"):
+        sample(config(path, start="ABC", format="jsonl", max_new_tokens=5))
+        (found,) = lines(capsys)
+        assert len(found["tokens"]) == 5
 
 
 def cli(*arguments: str) -> subprocess.CompletedProcess:
