@@ -76,10 +76,12 @@ class Model:
     ) -> str | list[str]:
         """Continue a prompt, or several as one batch; returns what is new, without the prompt.
 
-        stop: strings that end a text, and are not in it. sampling: temperature, top_k and the other options of
+        seed: of each, so that a prompt goes on in a batch as it does alone. stop: strings that end a text, as the token
+        between documents does; neither is in it. sampling: temperature, top_k and the other options of
         ``sample.py`` that say how a token is chosen. Raises UserError for options that are unknown or out of range.
         """
         from minigpt.generation.config import Sampling
+        from minigpt.generation.continuing import end_tokens
         from minigpt.generation.decoding import generate
 
         tokenizer = self._tokenizer()
@@ -89,8 +91,9 @@ class Model:
             [self.encode(each) for each in prompts],
             check(PositiveInt, max_new_tokens, "max_new_tokens"),
             typed(Sampling, sampling, "generate"),
-            check(NonNegativeInt, seed, "seed"),
+            [check(NonNegativeInt, seed, "seed")] * len(prompts),
             vocab_size=tokenizer.vocab_size,
+            stop_tokens=end_tokens(tokenizer, stop_at_eot=True),
             stop=[stop] if isinstance(stop, str) else stop,
             tokenizer=tokenizer,
         )

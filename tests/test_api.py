@@ -61,6 +61,7 @@ def test_a_trained_model_goes_on_with_text(record):
     assert len(one) == 8
     assert set(one) <= set("tobernt ")
     assert model.generate("to be", 8, seed=3, top_k=3) == one
+    assert model.generate(["or", "to be"], 8, seed=3, top_k=3)[1] == one
     assert model.generate(["to be", "or"], 8, temperature=0) == [
         model.generate(each, 8, temperature=0) for each in ("to be", "or")
     ]
