@@ -65,10 +65,9 @@ def batches(documents: Iterable[Document], cut: Cut, newline: bool) -> Iterator[
         text = document.text
         if newline and document.ends and not text.endswith("\n"):
             text += "\n"
-        train = cut.within(place, len(text), document.ends)
+        parts = _parts(text, document.ends, place, cut) or [(batch.split, "", True)]
         place += len(text)
-        parts = [(0, text[:train], document.ends and train == len(text)), (1, text[train:], document.ends)]
-        for split, part, ends in [p for p in parts if p[1]] or [(batch.split, "", True)]:
+        for split, part, ends in parts:
             if batch.split != split or size >= BATCH:
                 if batch.texts:
                     yield batch
@@ -81,29 +80,38 @@ def batches(documents: Iterable[Document], cut: Cut, newline: bool) -> Iterator[
         yield batch
 
 
+def _parts(text: str, ends: bool, place: int, cut: Cut) -> list[tuple[int, str, bool]]:
+    """Split, text of it, and whether the document ends with it: one for every text but that at the cut."""
+    train = cut.within(place, len(text), ends)
+    if train in (0, len(text)):
+        return [(int(train == 0), text, ends)] if text else []
+    return [(0, text[:train], False), (1, text[train:], ends)]
+
+
 class Encoder:
     """A tokenizer at work. dtype: of the stored tokens. ended: whether a document's end gets the end-of-text token."""
 
     def __init__(self, tokenizer: Tokenizer, dtype: str, ended: bool):
         self.tokenizer, self.dtype = tokenizer, dtype
-        self._end = np.array([tokenizer.eot_token] if ended else [], dtype=dtype)
+        self._end = np.array([tokenizer.eot_token] if ended else [], dtype=np.int64)
         self._bytes_of = tokenizer.token_bytes()
 
     def __call__(self, batch: Batch) -> Encoded:
         """Raises UserError, with where it stood, for text the vocabulary cannot express."""
-        tokens, lengths = [], []
+        tokens, lengths = [np.array([], dtype=np.int64)], []
         for text, ends, origin in zip(batch.texts, batch.ends, batch.origins, strict=True):
+            before = len(tokens)
             try:
-                pieces = [ids.astype(self.dtype) for ids in self._encoded(text)]
+                tokens += self._encoded(text)
             except UserError as error:
                 raise UserError(f"{origin}: {error}") from None
-            pieces += [self._end] if ends else []
-            lengths.append(sum(map(len, pieces)))
-            tokens += pieces
-        ids = np.concatenate(tokens)
+            if ends:
+                tokens.append(self._end)
+            lengths.append(sum(len(ids) for ids in tokens[before:]))
+        ids = np.concatenate(tokens).astype(self.dtype)
         return Encoded(batch.split, ids.tobytes(), lengths, batch.ends, int(self._bytes_of[ids].sum()))
 
-    def _encoded(self, text: str) -> Iterator[np.ndarray]:
-        step = PIECE if self.tokenizer.cut_anywhere else max(len(text), 1)
-        for start in range(0, len(text), step):
-            yield self.tokenizer.encode(text[start : start + step])
+    def _encoded(self, text: str) -> list[np.ndarray]:
+        if len(text) <= PIECE or not self.tokenizer.cut_anywhere:
+            return [self.tokenizer.encode(text)] if text else []
+        return [self.tokenizer.encode(text[start : start + PIECE]) for start in range(0, len(text), PIECE)]
