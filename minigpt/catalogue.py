@@ -207,7 +207,8 @@ def show_axis(axis: str) -> None:
         console.print(title + _text(f"{default}   {each.module}"))
         console.print(Padding(_text(each.doc), (0, 0, 0, 2)))
         for option in each.options:
-            console.print(_text(f"    {axis}.{option.name}={_value(option.default)}   {option.values}"))
+            key = f"{axis}.{each.name}" if registry.axis_named(axis).scope == "data" else axis  # one of several steps
+            console.print(_text(f"    {key}.{option.name}={_value(option.default)}   {option.values}"))
         for title, content in _lines(each, known):
             console.print(_text(f"  {title}: {content}"))
         console.print()

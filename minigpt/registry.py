@@ -22,10 +22,11 @@ from minigpt import schema, source
 from minigpt.errors import UserError, shown, unknown
 from minigpt.schema import UnknownKeyError
 
-Scope = Literal["block", "model", "run", "list"]
-"""Who chooses on an axis: every block; a model, once; a training run; or a list of any length."""
+Scope = Literal["block", "model", "run", "list", "data"]
+"""Who chooses on an axis: every block; a model, once; a training run; a list of any length in it; or the preparation of
+data, as steps one after the other."""
 
-_ROOTS = ("components", "training", "transforms")
+_ROOTS = ("components", "training", "transforms", "data")
 """Rooms of this package whose folders may be axes."""
 
 

@@ -18,7 +18,7 @@ from minigpt.training.resume import resumed
 
 ROOT = Path(__file__).parent.parent
 PRESETS = sorted(p.relative_to(ROOT / "conf") for p in (ROOT / "conf").glob("*/*.yaml"))
-TRAIN_GROUPS = {*registry.axes(), "data", "model", "logger"}
+TRAIN_GROUPS = {*registry.axes(), "data", "model", "logger"} - set(registry.axes("data"))  # steps are of preparing
 EXPLORATIONS = sorted(p.stem for p in (ROOT / "explorations").glob("*.yaml"))
 
 

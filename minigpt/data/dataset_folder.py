@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
@@ -22,12 +22,14 @@ from minigpt.schema import Count, PositiveInt, Range, options, typed
 Size = Annotated[int, Range(ge=0)]  # of what a disk holds
 
 SPLITS = ("train", "val")
+CLEANING = ("cleaning.json", "cleaning.md")
 INDEX = {"train": "train.idx", "val": "val.idx"}
 FILES = (
     "train.bin",
     "val.bin",
     "train.idx",
     "val.idx",
+    *CLEANING,
     "tokenizer.json",
     "meta.json",
 )  # in the order they are written: meta.json vouches for the rest
@@ -51,7 +53,8 @@ class Meta:
     """``meta.json``: what was made, of what, and how.
 
     source: where the text came from, and its sha256. split: the rule, in words. made: the choices that decide the
-    tokens. python: the version that ran it.
+    tokens. cleaning: the steps that the text went through, and their hash; what they did stands in cleaning.json.
+    python: the version that ran it.
     """
 
     format: Literal[1] = 1
@@ -66,6 +69,7 @@ class Meta:
     source: str
     source_sha256: str
     made: str
+    cleaning: Mapping[str, Any] | None = None
     python: str
 
     @property

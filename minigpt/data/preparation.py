@@ -7,6 +7,7 @@ Interrupted, the same command goes on after the last shard that was written.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import json
 import os
@@ -21,10 +22,13 @@ from pathlib import Path
 from minigpt import screen
 from minigpt.checkpoint_folder import find_checkpoint
 from minigpt.data.bpe import VOCAB_SIZE, train_bpe
-from minigpt.data.dataset_folder import FILES, Meta, Split, check_name, dtype_for, open_prepared, read_meta
+from minigpt.data.cleaning.run import Train, clean
+from minigpt.data.cleaning.steps import Steps
+from minigpt.data.cleaning.tally import Tally
+from minigpt.data.dataset_folder import CLEANING, FILES, Meta, Split, check_name, dtype_for, open_prepared, read_meta
 from minigpt.data.document import Document
 from minigpt.data.encoding import Cut, Encoded, batches
-from minigpt.data.encoding_pool import cores, encoded
+from minigpt.data.encoding_pool import encoded
 from minigpt.data.hf_files import read_tokenizer
 from minigpt.data.prepare_config import PrepareConfig
 from minigpt.data.recipe import KINDS, Recipe, load_recipe
@@ -34,6 +38,7 @@ from minigpt.data.tiktoken_bpe import is_path, load_encoding
 from minigpt.data.token_source import TokenSource, token_source
 from minigpt.data.tokenizers import ByteTokenizer, CharTokenizer, Tokenizer
 from minigpt.data.work_folder import WorkFolder
+from minigpt.data.worker_pool import cores
 from minigpt.errors import UserError
 from minigpt.files import Holder, Lock, beside, plainly, write_json, write_text
 from minigpt.schema import plain
@@ -55,6 +60,9 @@ class _Plan:
     val_fraction: float
     characters: str | None
     given: Tokenizer | None
+    cleaning: Steps
+    train: Train | None = None  # where the cleaning has decided it
+    tally: Tally | None = None  # of the cleaning, when it is done
 
     @property
     def made(self) -> str:
@@ -66,7 +74,16 @@ class _Plan:
         tokens = isinstance(self.source, TokenSource)
         given = isinstance(self.source, TokenSource) and self.source.given
         parts.append("splits as given" if given else f"val_fraction={self.val_fraction}")
+        if self.cleaning:
+            parts.append(f"clean={self.cleaning.hash}")
         return " ".join([*parts, *(["from tokens"] if tokens else [])])
+
+    def cut(self, found: Survey, padded: bool) -> Cut:
+        """Where validation begins. padded: whether documents that lack a newline get one."""
+        total = found.characters + (found.unended if padded else 0)
+        if self.train is None:
+            return Cut.of(total, self.val_fraction)
+        return Cut(self.train.characters + (self.train.unended if padded else 0), total)
 
 
 def prepare(config: PrepareConfig, say: Callable[[str], None] = screen.say) -> Path:
@@ -78,7 +95,11 @@ def prepare(config: PrepareConfig, say: Callable[[str], None] = screen.say) -> P
     name = check_name(config.dataset or config.name or "")
     target = Path(config.folder) / name
     plan = _plan(config)
-    with plainly(target, way_out="\n  Choose another place: folder=<folder>"), _alone_in(target):
+    with (
+        plainly(target, way_out="\n  Choose another place: folder=<folder>"),
+        _alone_in(target),
+        _cleaned(plan, config, target, say) as plan,
+    ):
         _publish(target)
         found = _survey(plan, say)
         if not config.overwrite and _is_there(target, name, plan, found):
@@ -116,6 +137,30 @@ def _alone_in(target: Path) -> Iterator[None]:
                 target.rmdir()
 
 
+@contextlib.contextmanager
+def _cleaned(plan: _Plan, config: PrepareConfig, target: Path, say: Callable[[str], None]) -> Iterator[_Plan]:
+    """The plan for what the cleaning leaves of the source; it lies in a folder of its own as long as the block goes."""
+    if not plan.cleaning:
+        yield plan
+        return
+    assert isinstance(plan.source, Source)
+    folder = beside(target, "cleaning")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        documents = with_text(plan.source.documents())
+        kept = clean(
+            documents, plan.cleaning, folder, val_fraction=plan.val_fraction, workers=config.workers,
+            plugins=config.plugins, seen=_Progress(say, "cleaned"),
+        )  # fmt: skip
+        for line in kept.tally.table():
+            say(line)
+        source = Source(plan.source.name, kept.documents)
+        yield dataclasses.replace(plan, source=source, train=kept.train, tally=kept.tally)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _plan(config: PrepareConfig) -> _Plan:
     recipe = load_recipe(config.dataset) if config.dataset else Recipe(documents=list)
     given = _tokenizer_of(config.tokenizer_of) if config.tokenizer_of else None
@@ -132,6 +177,7 @@ def _plan(config: PrepareConfig) -> _Plan:
         val_fraction=recipe.val_fraction if config.val_fraction is None else config.val_fraction,
         characters=recipe.characters if not config.source else None,
         given=given,
+        cleaning=config.clean,
     )
 
 
@@ -143,6 +189,8 @@ def _source(config: PrepareConfig, recipe: Recipe) -> Source | TokenSource:
     tokens = token_source(config.source, config.val_fraction)
     if not tokens:
         return open_source(config.source, config.text_key)
+    if config.clean:
+        raise UserError(f"clean: {config.source} holds tokens, and it is text that is cleaned; leave it out")
     if config.text_key:
         raise UserError(f"text_key: {config.source} holds tokens, which have no fields; leave it out")
     if not config.tokenizer_of and config.tokenizer in (None, "char", "bpe"):
@@ -209,7 +257,7 @@ def _tokenizer(plan: _Plan, found: Survey) -> Tokenizer:
     if plan.kind == "byte":
         return ByteTokenizer()
     if plan.kind == "bpe":
-        return train_bpe(found.sample_before(Cut.of(found.characters, plan.val_fraction).at), plan.vocab_size)
+        return train_bpe(found.sample_before(plan.cut(found, padded=False).at), plan.vocab_size)
     return load_encoding(plan.encoding)
 
 
@@ -227,6 +275,9 @@ def _write(
             work.add(batch)
         splits = work.finish()
         write_text(work.path / "tokenizer.json", json.dumps(tokenizer.to_json()))
+        if plan.tally is not None:
+            write_json(work.path / CLEANING[0], plan.tally.to_plain())
+            write_text(work.path / CLEANING[1], plan.tally.markdown())
         write_json(work.path / "meta.json", plain(_meta(name, plan, found, tokenizer, splits)))
     _publish(target)
 
@@ -237,7 +288,7 @@ def _encoded(
     """The source in tokens, from batch number ``start`` on."""
     several = found.documents > 1
     newline, ended = several and tokenizer.eot_token is None, several and tokenizer.eot_token is not None
-    cut = Cut.of(found.characters + (found.unended if newline else 0), plan.val_fraction)
+    cut = plan.cut(found, newline)
     if isinstance(plan.source, TokenSource):
         return itertools.islice(plan.source.encoded(tokenizer, cut), start, None)
     seen = _Progress(say, "encoded", found.characters)
@@ -264,6 +315,8 @@ def _meta(name: str, plan: _Plan, found: Survey, tokenizer: Tokenizer, splits: d
     share = f"the first {1 - plan.val_fraction:.4g} of all"
     rule = "in document order, is train, up to the end of a document where one is near; the rest is val"
     split = f"{share} characters, {rule}"
+    if plan.train is not None:
+        split += "; then documents of train that also stand in val were left out"
     if isinstance(plan.source, TokenSource):
         split = "as the source gives it" if plan.source.given else f"{share} tokens, {rule}"
     return Meta(
@@ -278,6 +331,7 @@ def _meta(name: str, plan: _Plan, found: Survey, tokenizer: Tokenizer, splits: d
         source=plan.source.name,
         source_sha256=found.sha256,
         made=plan.made,
+        cleaning={"hash": plan.cleaning.hash, "steps": plan.cleaning.to_plain()} if plan.cleaning else None,
         python=platform.python_version(),
     )
 
@@ -295,6 +349,8 @@ def _publish(target: Path) -> None:
     for file in FILES:
         if (work / file).exists():
             os.replace(work / file, target / file)
+        elif file in CLEANING:  # of what stood here before
+            (target / file).unlink(missing_ok=True)
     shutil.rmtree(work, ignore_errors=True)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from minigpt.data.bpe import SMALLEST
+from minigpt.data.cleaning.steps import ReadSteps, Steps
 from minigpt.data.recipe import KINDS, recipe_names
 from minigpt.errors import UserError, unknown
 from minigpt.schema import Limit, Range, options
@@ -25,8 +26,9 @@ class PrepareConfig:
     of tokenizer=bpe; null: 4096. tokenizer_of: in place of these, a prepared dataset's folder, a run's or a
     checkpoint's, whose tokenizer this text gets: so that its weights can read it. val_fraction: share of the
     characters, from the end, that validates; null: the recipe's, else 0.1. folder: where datasets are written.
-    workers: processes that encode, whatever is written is the same; null: one a core, for long texts. overwrite:
-    replace a prepared dataset that differs.
+    workers: processes that clean and encode, whatever is written is the same; null: one a core, for long texts. clean:
+    steps that documents go through first. plugins: modules that register such steps. overwrite: replace a prepared
+    dataset that differs.
     """
 
     dataset: str | None = None
@@ -40,9 +42,14 @@ class PrepareConfig:
     val_fraction: Annotated[float, Range(gt=0, lt=1)] | None = None
     folder: str = "data"
     workers: Annotated[int, Range(ge=1, le=256)] | None = None
+    clean: Annotated[Steps, ReadSteps()] = Steps({})
+    plugins: list[str] = ()  # type: ignore[assignment]
     overwrite: bool = False
 
     def __post_init__(self):
+        self.clean.build()
+        if self.plugins and not self.clean:
+            raise UserError("plugins: bring steps for the cleaning; choose one with clean=<file>, or leave them out")
         if self.dataset and self.name:
             raise UserError("dataset and name: a recipe's dataset has its recipe's name; leave one of the two out")
         if not self.dataset and not (self.source and self.name):

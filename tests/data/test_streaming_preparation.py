@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minigpt.data import encoding, encoding_pool, survey, text_files, work_folder
+from minigpt.data import encoding, encoding_pool, survey, text_files, work_folder, worker_pool
 from minigpt.data.dataset_folder import open_prepared
 from minigpt.data.document import Document
 from minigpt.data.encoding import Batch, Cut, batches
@@ -231,8 +231,8 @@ def test_text_outside_a_given_vocabulary_is_named_with_its_line_also_from_a_work
 
 def test_a_worker_that_is_killed_is_an_error_with_the_way_out(monkeypatch):
     started = []
-    real = encoding_pool._started
-    monkeypatch.setattr(encoding_pool, "_started", lambda: started.append(real()) or started[-1])
+    real = worker_pool._started
+    monkeypatch.setattr(worker_pool, "_started", lambda module: started.append(real(module)) or started[-1])
 
     def some():
         for i in range(50):
