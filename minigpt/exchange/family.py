@@ -205,6 +205,12 @@ HARMLESS = {
     "repetition_penalty": "settings of sampling",
     "gradient_checkpointing": "training alone",
     "unsloth_version": "who wrote the file",
+    "unsloth_fixed": "who wrote the file",
+    "is_llama_config": "who wrote the file",
+    "transformers.js_config": "settings of another library",
+    "_num_labels": "of classifiers",
+    "cache_implementation": "decoding gives the same with any",
+    "auto_map": "names code for who trusts it; none is run here, and the table says what the type computes",
 }
 """Keys that do not change the logits of a language model, and why."""
 
@@ -212,6 +218,7 @@ ONLY = {
     "is_encoder_decoder": Only(False, "encoders are not among our models", absent=False),
     "add_cross_attention": Only(False, "cross-attention is not among our parts", absent=False),
     "quantization_config": Only(None, "its weights are packed. Take the unpacked model", absent=None),
+    "rope_interleaved": Only(False, "our rotary positions turn halves of a head", absent=False),
     "pruned_heads": Only({}, "our layers have equal numbers of heads", absent={}),
 }
 """Keys of every family that our parts have in one way only."""

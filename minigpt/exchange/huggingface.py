@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -37,7 +38,7 @@ def family_of(config: Any, where: str) -> Family:
 
 
 def _is_body(named: Any, family: Family) -> bool:
-    return isinstance(named, list) and named == [family.architecture.replace("ForCausalLM", "Model")]
+    return named == [re.sub("ForCausalLM$|LMHeadModel$", "Model", family.architecture)]
 
 
 def spec_from_config(

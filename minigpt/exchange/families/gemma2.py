@@ -3,6 +3,7 @@
 from minigpt.exchange.families.llama import ACTIVATIONS, BUFFERS, FIXED, SITES, SIZES, TENSORS
 from minigpt.exchange.family import ROPE, ROPE_ALIASES, Family, Helper, Only, Rule, Windows, Word, flag, number, size
 
+_TANH = "gelu_pytorch_tanh"
 NO_FUTURE: dict[str, Rule] = {"use_bidirectional_attention": Only(False, "our models see the past alone", absent=False)}
 
 FAMILY = Family(
@@ -26,7 +27,8 @@ FAMILY = Family(
         "query_pre_attn_scalar": number("attention.scale_width", default=256),
         "attn_logit_softcapping": number("attention.softcap", default=50.0),
         "final_logit_softcapping": number("head.softcap", default=30.0),
-        "hidden_activation": Word(("activation.name",), "gelu_pytorch_tanh", words=ACTIVATIONS),
+        "hidden_activation": Word(("activation.name",), _TANH, words=ACTIVATIONS),
+        "hidden_act": Only(_TANH, "hidden_activation says which activation it is", absent=_TANH),
         "rms_norm_eps": number("norm.eps", default=1e-6),
         "tie_word_embeddings": flag("tie_embeddings", default=True),
         "attention_bias": flag(*SITES["attention"], default=False),

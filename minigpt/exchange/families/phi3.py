@@ -8,6 +8,7 @@ from minigpt.exchange.family import (
     Family,
     Fused,
     Helper,
+    Only,
     Windows,
     Word,
     flag,
@@ -34,6 +35,7 @@ FAMILY = Family(
         "sliding_window": Windows(None),
         "hidden_act": Word(("activation.name",), "silu", words=ACTIVATIONS),
         "rms_norm_eps": number("norm.eps", default=1e-5),
+        "attention_bias": Only(False, "its maps have none", absent=False),
         "tie_word_embeddings": flag("tie_embeddings", default=False),
     },
     tensors={theirs: ours for theirs, ours in TENSORS.items() if not theirs.endswith(_APART)}

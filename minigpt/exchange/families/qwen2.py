@@ -2,7 +2,7 @@
 
 from minigpt.exchange.families.llama import ACTIVATIONS, BUFFERS, FIXED, SIZES, TENSORS
 from minigpt.exchange.families.qwen3 import WINDOWS
-from minigpt.exchange.family import ROPE, ROPE_ALIASES, Family, Word, flag, number, size
+from minigpt.exchange.family import ROPE, ROPE_ALIASES, Family, Only, Word, flag, number, size
 
 FAMILY = Family(
     model_type="qwen2",
@@ -19,6 +19,7 @@ FAMILY = Family(
         "hidden_act": Word(("activation.name",), "silu", words=ACTIVATIONS),
         "rms_norm_eps": number("norm.eps", default=1e-6),
         "tie_word_embeddings": flag("tie_embeddings", default=False),
+        "use_mrope": Only(False, "positions in several dimensions are not among our parts", absent=False),
     },
     tensors=TENSORS,
     buffers=BUFFERS,
