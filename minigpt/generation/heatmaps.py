@@ -17,7 +17,7 @@ from minigpt.generation.colour import HEAT, LEVELS, SCALE, letters_on, level, mi
 from minigpt.generation.config import Kind
 from minigpt.generation.growing import Piece
 from minigpt.generation.scoring import Scores
-from minigpt.screen import visible
+from minigpt.screen import readable, visible
 
 TOP = 10  # of the likeliest tokens are shown of each step
 PAGE = "heatmaps.html"
@@ -104,7 +104,7 @@ def page(shown: Sequence[Shown], steps: Sequence[Sequence[Choice]], kind: Kind) 
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "heat": _heat, "shown": lambda text: visible(text, lines=True)}
+    environment.filters |= {"percent": percent, "heat": _heat, "shown": readable}
     scale = [(words, _css(SCALE[place])) for place, words in enumerate(LEVELS[kind])]
     texts = [(each, list(_spans(each, kind)), made) for each, made in zip(shown, steps, strict=True)]
     return environment.get_template("heatmaps.html.j2").render(kind=kind, scale=scale, texts=texts, top=TOP)

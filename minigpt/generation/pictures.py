@@ -76,13 +76,13 @@ def _bars(title: str, choices: Sequence[Choice]) -> Any:
         bottom = (len(lines) - 1 - line) * (height + 2.2)
         for column, choice in enumerate(some):
             words = f"{choice.number}: rank {choice.rank}, {choice.entropy:.2f} bits"
-            axes.text(column + 0.3, bottom + height + 0.35, words, fontsize=8, alpha=0.7)
+            axes.text(column + 0.34, bottom + height + 0.35, words, fontsize=8, alpha=0.7)
             for place, each in enumerate(choice.candidates):
                 low = bottom + height - 1 - place
                 colour = CHOSEN if each.chosen else OTHER
-                bars.append((column + 0.3, low + 0.12, 0.45 * each.probability, 0.76, colour))
+                bars.append((column + 0.34, low + 0.12, 0.4 * each.probability, 0.76, colour))
                 axes.text(
-                    column + 0.29,
+                    column + 0.33,
                     low + 0.5,
                     _cut(each.text),
                     ha="right",
@@ -92,7 +92,7 @@ def _bars(title: str, choices: Sequence[Choice]) -> Any:
                     parse_math=False,
                 )
                 share = f" {100 * each.probability:.3g} %"
-                axes.text(column + 0.3 + 0.45 * each.probability, low + 0.5, share, va="center", fontsize=7, alpha=0.8)
+                axes.text(column + 0.34 + 0.4 * each.probability, low + 0.5, share, va="center", fontsize=7, alpha=0.8)
     _boxes(axes, bars)
     axes.set_xlim(0, min(PANELS, max(len(choices), 2)))
     axes.set_ylim(-0.3, len(lines) * (height + 2.2) - 0.2)
