@@ -193,7 +193,10 @@ def explain(error: Exception) -> UserError:
         if axis in registry.axes():
             found = [*registry.names(axis), *presets.named(axis)]
         return unknown(axis, name, f"there is no {axis} named", found)
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("See https://hydra.cc")]
+    if re.match(r"(no viable alternative|mismatched input|extraneous input|token recognition|missing)", text):
+        form = "Lists are [a,b], groups {key: value}, and a text with signs in it stands in quotes"
+        return UserError(f"{shown(lines[0])}: cannot be read as key=value. {form}")
     if key := getattr(error, "full_key", ""):
         return UserError(f"{shown(key, 60)}: {shown(lines[0])}")
     return UserError("\n".join(line[:300] for line in lines[:2]))

@@ -6,11 +6,12 @@ from minigpt.cli.entry import entry
 from minigpt.report.inspection import InspectConfig, inspect
 
 
-@entry("inspect", InspectConfig)
+@entry("inspect", InspectConfig, first="directory")
 def main(config: InspectConfig) -> None:
     """What was trained, in a table; or one checkpoint, tensor by tensor.
 
-    {this} --directory out --sort loss    all runs below a folder
-    {this} --path out/<run>               one checkpoint
+    {this} --directory out --sort loss            all runs and checkpoints below a folder
+    {this} out/<sweep> --where "val_loss<2.3"     a first word is the folder
+    {this} --path out/<run>                       one checkpoint
     """
     inspect(config)

@@ -49,9 +49,15 @@ class InspectConfig:
     def __post_init__(self):
         if self.json and self.csv:
             raise UserError("csv: json is asked for, too. Take one of them")
-        for key, default in (("watch", False), ("csv", False), ("checkpoints", None), ("where", None), ("limit", None)):
+        of_a_listing = {
+            "watch": False, "csv": False, "checkpoints": None, "where": None, "limit": None, "sort": "val_loss",
+            "reverse": False, "hardware": None,
+        }  # fmt: skip
+        for key, default in of_a_listing.items():
             if self.path is not None and getattr(self, key) != default:
                 raise UserError(f"{key}: is of a listing; path={self.path} shows one checkpoint. Leave one out")
+        if self.path is not None and self.columns:
+            raise UserError(f"columns: are of a listing; path={self.path} shows one checkpoint. Leave one out")
         if self.watch and (self.json or self.csv):
             raise UserError("watch: redraws a table; json and csv are written once. Leave one out")
         if self.interval != 2.0 and not self.watch:

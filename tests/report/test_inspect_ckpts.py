@@ -160,6 +160,13 @@ def test_csv_has_a_column_for_each_figure_and_each_key_that_differs_and_no_formu
     assert (row["norm"], row["reason"], row["words.acc"]) == ("'=1+1", "'@x", "0.5")
 
 
+def test_a_first_word_is_the_folder(out, capsys, monkeypatch):
+    monkeypatch.chdir(out.parent)
+    assert names(capsys, "--limit", "1") == ["a"]
+    show("out/sweep", "--csv")
+    assert capsys.readouterr().out.splitlines()[1].startswith("a,run,completed,,1.5,")
+
+
 def test_chosen_columns_are_shown_alone(out, capsys):
     text = shown(capsys, "--directory", out, "--columns", "name,params,norm", "--csv")
     assert text.splitlines()[:2] == ["name,parameters,norm", "sweep/a,2000,dyt"]
@@ -269,6 +276,9 @@ def test_a_type_numpy_does_not_have_is_shown_with_its_numbers(tmp_path, capsys):
         (["--watch"], "watch: redraws a terminal, and the output is none"),
         (["--interval", "3"], "interval: is of watch"),
         (["--path", "x", "--where", "a=b"], "where: is of a listing"),
+        (["--path", "x", "--columns", "name"], "columns: are of a listing"),
+        (["--path", "x", "hardware=edge_16nm"], "hardware: is of a listing"),
+        (["--columns", ","], "cannot be read as key=value. Lists are [a,b]"),
         (["--checkpoints", "first"], "checkpoints: expected one of best, last, all"),
         (["--limit", "0"], "limit: 0 is out of range, expected >= 1"),
     ],
