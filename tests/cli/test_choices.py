@@ -91,7 +91,7 @@ def test_two_files_of_one_name_are_two_choices(here):
         (["report", "ppa", "hardware=nope.yaml"], "hardware: there is no file nope.yaml. A path counts from"),
         (["report", "ppa", "hardware=torn.yaml"], "torn.yaml: not YAML: "),
         (["report", "ppa", "hardware=list.yaml"], "list.yaml: not YAML: expected keys and values"),
-        (["report", "ppa", "hardware=bytes.yaml"], "bytes.yaml: not YAML: "),
+        (["report", "ppa", "hardware=bytes.yaml"], "bytes.yaml: not UTF-8 text"),
         (["report", "ppa", "hardware=other.yaml"], "hardware.flavour: unknown key 'flavour'"),
         (
             ["report", "ppa", "hardware=edge_16nm"],
