@@ -322,10 +322,10 @@ def packed_state(place: Path, canary: Path) -> None:
 
 
 def gz_bomb(place: Path, canary: Path) -> None:
-    """A quarter of a megabyte that is 256 of them."""
+    """An eighth of a megabyte that is 144 of them."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     with (place / "bomb.txt.gz").open("wb") as stream:
-        for _ in range(256):
+        for _ in range(144):
             stream.write(packer.compress(b"a" * (1 << 20)))
         stream.write(packer.flush())
 

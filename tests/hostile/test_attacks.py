@@ -129,7 +129,8 @@ DESCRIPTIONS = [
            lambda place, _: (place / "config.yaml").write_text(
                re.sub(r"name: words", "name: ../../outside", (place / "config.yaml").read_text())) and None, (RESUME,)),
     Attack("a machine with a Python tag", "nothing", text("my.yaml", python_tag),
-           ("report ppa runs={run} hardware={place}/my.yaml", "inspect directory={run} hardware={place}/my.yaml")),
+           ("report ppa runs={run} hardware={place}/my.yaml",
+            "inspect --json directory={run} hardware={place}/my.yaml")),
     Attack("a machine with anchors without end", "nothing", text("my.yaml", ANCHORS),
            ("report ppa runs={run} hardware={place}/my.yaml",)),
     Attack("a search with a Python tag", "nothing", text("my.yaml", python_tag), ("search search={place}/my.yaml",)),

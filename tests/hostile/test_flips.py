@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from minigpt.data.dataset_folder import open_prepared
@@ -71,7 +72,7 @@ def resumed(place: Path) -> None:
 
 def opened(place: Path) -> None:
     prepared = open_prepared(place.name, place.parent)
-    prepared.train.windows([0], 8)
+    prepared.train.windows(np.zeros(1, dtype=np.int64), 8)
 
 
 def prepared(place: Path) -> None:
