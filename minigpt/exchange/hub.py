@@ -7,7 +7,8 @@ import re
 from pathlib import Path
 
 from minigpt.data.network import ANSWER_SECONDS, within
-from minigpt.errors import UserError
+from minigpt.errors import UserError, shown
+from minigpt.files import read_json
 from minigpt.screen import say
 
 NAMES = {
@@ -67,6 +68,12 @@ def _size(api: object, repository: str) -> int:
 
 
 def _complete(folder: Path) -> Path:
-    if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
-        raise UserError(f"{folder}: this model has no config.json, or no safetensors files")
+    """The folder, unless a download was interrupted or the model has no safetensors."""
+    index = folder / "model.safetensors.index.json"
+    listed = read_json(index) if index.is_file() else {}
+    names = listed.get("weight_map") if isinstance(listed, dict) else None
+    names = {*map(str, names.values())} if isinstance(names, dict) else {"model.safetensors"}
+    missing = [name for name in ("config.json", *sorted(names)) if not (folder / name).is_file()]
+    if missing:
+        raise UserError(f"{folder}: this model has no {shown(missing[0], 60)}, and safetensors alone are read")
     return folder

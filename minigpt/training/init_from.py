@@ -93,10 +93,11 @@ def _refuse_other_tokens(foreign: Opened, dataset: Dataset) -> None:
     """Raise UserError when the tokens of another project's model mean other texts than the dataset's."""
     theirs, ours = foreign.checked_tokenizer(), dataset.tokenizer
     if not _same_tokens(theirs, ours):
+        place, way = foreign.place, "prepare the text in its tokens: python data/prepare.py ... tokenizer_of="
         raise UserError(
-            f"{foreign.place}: its tokens ({theirs.kind}, {theirs.vocab_size}) are not those of dataset "
-            f"'{dataset.name}' ({ours.kind}, {ours.vocab_size}).\n  Have it as a checkpoint, and prepare the text in "
-            f"its tokens: minigpt import source={foreign.place} out=<new>; minigpt prepare ... tokenizer_of=<new>"
+            f"{place}: its tokens ({theirs.kind}, {theirs.vocab_size}) are not those of dataset '{dataset.name}' "
+            f"({ours.kind}, {ours.vocab_size}).\n  "
+            + (f"P{way[1:]}{place}" if place.is_dir() else f"minigpt import source={place} out=<new>, then {way}<new>")
         )
 
 

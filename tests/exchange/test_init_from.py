@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 from pathlib import Path
 
 import pytest
@@ -114,7 +115,10 @@ def test_other_tokens_and_another_model_are_refused(theirs, starting, tmp_path):
     from tests.exchange.families import make, save
 
     other = save(make("llama"), tmp_path / "other", CharTokenizer("".join(chr(point) for point in range(200, 261))))
-    with pytest.raises(UserError, match=r"init_from: .*are not those of dataset 'letters'.*\n.*tokenizer_of=<new>"):
+    with pytest.raises(
+        UserError,
+        match=r"init_from: .*are not those of dataset 'letters'.*\n.*Prepare the text in its tokens: .*tokenizer_of=.*other",
+    ):
         fit(starting(other))
     with pytest.raises(UserError, match=r"init_from: .*d_model"):
         fit(starting(theirs("llama")[1], "model.d_model=64", model={"d_model": 64, "n_head": 4}))
@@ -152,6 +156,41 @@ def test_without_a_network_a_name_says_what_to_do(word, starting, monkeypatch, t
     with pytest.raises(UserError, match=r"could not be downloaded .*init_from=<folder>") as error:
         starting(word)
     assert "\n" not in str(error.value)
+
+
+@pytest.fixture
+def cached(theirs, monkeypatch, tmp_path):
+    """What the hub's library leaves behind: somebody/something, complete."""
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    model = tmp_path / "models--somebody--something"
+    snapshot, blobs = model / "snapshots" / "abc", model / "blobs"
+    for folder in (snapshot, blobs, model / "refs"):
+        folder.mkdir(parents=True)
+    (model / "refs" / "main").write_text("abc")
+    for number, file in enumerate(sorted(theirs("llama")[1].iterdir())):
+        shutil.copy(file, blobs / str(number))
+        (snapshot / file.name).symlink_to(f"../../blobs/{number}")
+    return snapshot
+
+
+def test_what_was_downloaded_once_needs_no_network(cached, starting, monkeypatch):
+    monkeypatch.setattr(socket, "socket", None)
+    record = fit(starting("hf:somebody/something"))
+    near(record, cached)
+    assert record.parent == str(cached)
+
+
+def test_an_interrupted_download_is_no_model(cached):
+    (cached / "model.safetensors").unlink()
+    with pytest.raises(UserError, match=r"no model\.safetensors"):
+        hub._complete(cached)
+    where = {"a": "part-1.safetensors", "b": "part-2.safetensors"}
+    (cached / "model.safetensors.index.json").write_text(json.dumps({"weight_map": where}))
+    (cached / "part-1.safetensors").touch()
+    with pytest.raises(UserError, match=r"no part-2\.safetensors"):
+        hub._complete(cached)
 
 
 @pytest.mark.parametrize("word", ["hf:", "hf:../../etc", "hf:a/b/c", "hf:-x/y", "hf:https://x/y"])
