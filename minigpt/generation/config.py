@@ -19,10 +19,11 @@ class Sampling:
     """How the next token is chosen from the logits.
 
     temperature: divides the logits; 0 takes the likeliest token. top_k: only the k likeliest. top_p: only the likeliest
-    that together reach this probability (nucleus; Holtzman et al. 2019, arXiv:1904.09751). min_p: only those at least
-    this times as likely as the likeliest (Nguyen et al. 2024, arXiv:2407.01082). The one after the other, in this
-    order. repetition_penalty: before all that, a positive logit of a token that the text has already, its prompt
-    included, is divided by it, a negative one multiplied (Keskar et al. 2019, arXiv:1909.05858); 1 is none.
+    that together reach this probability, 1 keeps all (nucleus; Holtzman et al. 2019, arXiv:1904.09751). min_p: only
+    those at least this times as likely as the likeliest, 0 keeps all (Nguyen et al. 2024, arXiv:2407.01082). The one
+    after the other, in this order. repetition_penalty: before all that, a positive logit of a token that the text has
+    already, its prompt included, is divided by it, a negative one multiplied (Keskar et al. 2019, arXiv:1909.05858); 1
+    is none.
     """
 
     temperature: NonNegativeFloat = 0.8

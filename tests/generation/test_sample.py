@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from minigpt.cli.page import explanations
 from minigpt.data.bpe import train_bpe
 from minigpt.data.dataset_folder import open_prepared
 from minigpt.data.preparation import PrepareConfig, prepare
@@ -343,6 +344,17 @@ def test_an_option_that_would_do_nothing_is_refused_by_its_name(others, option, 
     SampleConfig(checkpoint="x", **others)
     with pytest.raises(UserError, match=f"^{option}: "):
         SampleConfig(checkpoint="x", **others, **{option: value})
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("seed", "temperature=0 draws nothing"), ("stop_at_eot", "where the tokenizer has one"),
+        ("top_p", "1 keeps all"), ("min_p", "0 keeps all"), ("repetition_penalty", "1 is none"),
+    ],
+)  # fmt: skip
+def test_what_may_do_nothing_and_is_taken_all_the_same_says_so(option, words):
+    assert words in explanations(SampleConfig)[option]
 
 
 def nanogpt(folder: Path) -> Path:
