@@ -71,7 +71,7 @@ def known_word(group: str, word: str, *, own: bool = True) -> str:
 
     Raises UserError for a file that is not there or cannot be read, or has the name of another.
     """
-    if group in registry.axes() or group not in groups():
+    if group in presets.composition_order() or group not in groups():
         return word
     if word.endswith((".yaml", ".yml")):
         file = Path(word)

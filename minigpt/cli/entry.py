@@ -190,7 +190,7 @@ def explain(error: Exception) -> UserError:
         found = [*re.findall(r"^\t(\S+)$", text, flags=re.MULTILINE), *choices.own_files(axis)]
         if axis == "data":
             refuse_dataset_as_file(name)
-        if axis in registry.axes():
+        if axis in presets.composition_order():
             found = [*registry.names(axis), *presets.named(axis)]
         return unknown(axis, name, f"there is no {axis} named", found)
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("See https://hydra.cc")]

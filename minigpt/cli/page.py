@@ -79,7 +79,7 @@ def _choices(root: type, defaults: dict[str, Any]) -> Iterator[tuple[str, str]]:
     taken = {key: word for each in _defaults_lists(defaults) for key, word in each.items()}
     for group, default in taken.items():
         names = {file.stem for file in (CONF / group).glob("*.yaml")} | set(own_files(group))
-        names |= set(registry.names(group)) if group in registry.axes() else set()
+        names |= set(registry.names(group)) if group in presets.composition_order() else set()
         names |= set(explorations()) if group == "explorations" else set()
         yield f"{group}={default or 'null'}", ", ".join(sorted(names))
 

@@ -118,7 +118,13 @@ def test_the_command_line_chooses_a_file_and_changes_its_options(source, monkeyp
     steps = read_meta(source.parent / "data" / "texts" / "meta.json").cleaning["steps"]
     assert list(steps) == ["duplicates", "near_duplicates", "leakage"]
     assert steps["near_duplicates"]["threshold"] == 0.95
+    own = source.with_name("mine.yaml")
+    own.write_text("length: {min_words: 3}\nduplicates:\n")
+    code, said = command(monkeypatch, capsys, *keys, f"clean={own}", "overwrite=true")
+    assert code == 0, said
+    assert list(read_meta(source.parent / "data" / "texts" / "meta.json").cleaning["steps"]) == ["length", "duplicates"]
     for given, message in (
+        (["clean=length"], "there is no clean named 'length'"),
         (["clean=wbe"], "there is no clean named 'wbe'. Did you mean 'web'"),
         (
             ["clean=web", "clean.length.min_chars=5"],

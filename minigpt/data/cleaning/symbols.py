@@ -53,7 +53,7 @@ class Symbols(Filter):
         ellipses = sum(line.endswith(_ELLIPSES) for line in lines) / len(lines)
         if ellipses > self.config.ellipses:
             return Dropped("lines that break off", f"{ellipses:.0%} of the lines")
-        letters = sum(_LETTER.search(word) is not None for word in words) / len(words)
+        letters = sum(word[0].isalpha() or _LETTER.search(word) is not None for word in words) / len(words)
         if letters < self.config.letters:
             return Dropped("words without letters", f"{1 - letters:.0%} of the words")
         mean = sum(map(len, words)) / len(words)
