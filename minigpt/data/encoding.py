@@ -9,6 +9,7 @@ import numpy as np
 
 from minigpt.data.document import Document
 from minigpt.data.survey import with_text
+from minigpt.data.text_files import cut_of
 from minigpt.data.tokenizers import Tokenizer
 from minigpt.errors import UserError
 
@@ -111,7 +112,13 @@ class Encoder:
         ids = np.concatenate(tokens).astype(self.dtype)
         return Encoded(batch.split, ids.tobytes(), lengths, batch.ends, int(self._bytes_of[ids].sum()))
 
-    def _encoded(self, text: str) -> list[np.ndarray]:
-        if len(text) <= PIECE or not self.tokenizer.cut_anywhere:
-            return [self.tokenizer.encode(text)] if text else []
-        return [self.tokenizer.encode(text[start : start + PIECE]) for start in range(0, len(text), PIECE)]
+    def _encoded(self, text: str) -> Iterator[np.ndarray]:
+        step = PIECE if self.tokenizer.cut_anywhere else self.tokenizer.at_once
+        start = 0
+        while len(text) - start > step:
+            piece = text[start : start + step]
+            piece = piece if self.tokenizer.cut_anywhere else piece[: cut_of(piece)]
+            yield self.tokenizer.encode(piece)
+            start += len(piece)
+        if text[start:]:
+            yield self.tokenizer.encode(text[start:])

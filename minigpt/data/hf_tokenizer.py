@@ -45,6 +45,7 @@ class HuggingFaceTokenizer(Tokenizer):
     """
 
     kind = "huggingface"
+    at_once = 1 << 19  # the library keeps some 130 bytes of notes for every character
 
     def __init__(
         self,

@@ -59,14 +59,14 @@ def _parts(origin: str, blocks: Iterator[str]) -> Iterator[Document]:
         held, start = held + block, 0
         while len(held) - start > PART:
             part = held[start : start + PART]
-            part = part[: _cut_of(part)]
+            part = part[: cut_of(part)]
             yield Document(part, origin, ends=False)
             start += len(part)
         held = held[start:]
     yield Document(held, origin)
 
 
-def _cut_of(text: str) -> int:
+def cut_of(text: str) -> int:
     """Where to cut a text that goes on: after the last line that a word follows, else at a space, else at its end."""
     tail = text[-(1 << 16) :]
     found = _CUT.match(tail)

@@ -29,11 +29,12 @@ class Tokenizer(abc.ABC):
     eot_token: the token between documents, None where the kind has none. bos_token: the one a text begins with where
     its model was trained so. prefix: tokens that its model expects in front of every text. chat_template: Jinja text
     that spells a conversation, None where the model is no chat model. cut_anywhere: text may be encoded in pieces and
-    the tokens joined.
+    the tokens joined. at_once: characters of a long text that are encoded together, where each takes much memory.
     """
 
     kind: ClassVar[str]
     cut_anywhere: ClassVar[bool] = False
+    at_once: ClassVar[int] = 1 << 22
     vocab_size: int
     eot_token: int | None = None
     bos_token: int | None = None

@@ -12,9 +12,12 @@ import numpy as np
 import pytest
 
 from minigpt.data import encoding, encoding_pool, survey, text_files, work_folder, worker_pool
+from minigpt.data.bpe import train_bpe
 from minigpt.data.dataset_folder import open_prepared
 from minigpt.data.document import Document
 from minigpt.data.encoding import Batch, Cut, batches
+from minigpt.data.hf_files import to_huggingface
+from minigpt.data.hf_tokenizer import HuggingFaceTokenizer
 from minigpt.data.preparation import PrepareConfig, prepare
 from minigpt.data.tokenizers import ByteTokenizer, CharTokenizer
 from minigpt.errors import UserError
@@ -85,6 +88,14 @@ def test_documents_can_be_told_apart_afterwards(lines, tmp_path, small_steps, to
         assert len(starts) == getattr(data.meta, split).documents
         found += [data.tokenizer.decode(part) for part in np.split(tokens, starts[1:])]
     assert found == [text + end for text in lines[1]]  # the cut is moved to the end of a document: none is in both
+
+
+def test_a_vocabulary_of_hugging_faces_gets_a_long_text_in_pieces_and_gives_the_same_tokens(make, verse, monkeypatch):
+    content = to_huggingface(train_bpe([verse], 280))
+    tokenizer = HuggingFaceTokenizer(content)
+    whole = encoding.Encoder(tokenizer, "uint16", True)(Batch(0, [verse], [True], ["a"]))
+    monkeypatch.setattr(HuggingFaceTokenizer, "at_once", 200)
+    assert encoding.Encoder(tokenizer, "uint16", True)(Batch(0, [verse], [True], ["a"])) == whole
 
 
 def test_empty_documents_are_counted_aloud(lines, tmp_path):
