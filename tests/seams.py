@@ -86,8 +86,7 @@ class SharedKV(CausalAttention):
     def project(self, x, call):
         if not self.reads:
             return super().project(x, call)
-        q = self._heads(self.q(x))
-        q = q if self.q_norm is None else self.q_norm(q)
+        q = self._normed(self.q(x), self.q_norm)
         if self.position is not None and "rotary" in self.position.serves:
             q = self.position.rotate(q, call, "query")
         return q, None, None

@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from minigpt.components.attention.base import Attention
 from minigpt.components.attention.kv_cache import KVCache
@@ -107,15 +107,16 @@ class CausalAttention(Attention):
 
     def project(self, x: Tensor, call: Call) -> tuple[Tensor, Tensor, Tensor]:
         """x: (B, T, C) -> queries, keys and values of this call's tokens, normed and turned: (B, heads, T, d) each."""
-        q, k, v = self.q(x), self.k(x), self.v(x)  # (B, T, heads d)
-        if self.q_norm is not None and self.normed_together:
-            q, k = self.q_norm(q), self.k_norm(k)
-        q, k, v = self._heads(q), self._heads(k), self._heads(v)
-        if self.q_norm is not None and not self.normed_together:
-            q, k = self.q_norm(q), self.k_norm(k)
+        q, k, v = self._normed(self.q(x), self.q_norm), self._normed(self.k(x), self.k_norm), self._heads(self.v(x))
         if self.position is not None and "rotary" in self.position.serves:
             q, k = self.position.rotate(q, call, "query"), self.position.rotate(k, call, "key")
         return q, k, v
+
+    def _normed(self, x: Tensor, norm: nn.Module | None) -> Tensor:
+        """(B, T, heads d) -> (B, heads, T, d)."""
+        if norm is None:
+            return self._heads(x)
+        return self._heads(norm(x)) if self.normed_together else norm(self._heads(x))
 
     def mix(self, q: Tensor, k: Tensor, v: Tensor, call: Call, key_index: Tensor | None) -> Tensor:
         """What the queries find among all keys, through the output map: (B, T, C).
