@@ -15,6 +15,10 @@ T = TypeVar("T")
 
 TOKENS = {"cuda": 65536, "mps": 16384, "cpu": 4096}
 """Of a batch at first. On a CPU a larger one is no faster."""
+ENOUGH = 1024
+"""Tokens of a batch that is worth its call."""
+ALIKE = 0.85
+"""Of the longest row, a row that goes into its batch has at least."""
 LOGIT_BYTES = {"cuda": 4 << 30, "mps": 1 << 30, "cpu": 256 << 20}
 """Of a batch's logits at first: what a CPU cannot hold ends the process rather than raising."""
 
@@ -45,7 +49,10 @@ class Batches:
         """
         start = 0
         while start < len(items):
-            batch = items[start : start + self._fitting(length(items[start]), rows(items[start]))]
+            longest = length(items[start])
+            batch = items[start : start + self._fitting(longest, rows(items[start]))]
+            if self.size is None:
+                batch = batch[: _alike(batch, longest, length)]
             try:
                 done = work(batch)
             except Exception as error:
@@ -69,3 +76,9 @@ class Batches:
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def _alike(batch: Sequence[T], longest: int, length: Callable[[T], int]) -> int:
+    """How many of a batch, from its start, are so long that padding them is cheaper than another batch."""
+    enough = -(-ENOUGH // max(1, longest))
+    return next((i for i in range(enough, len(batch)) if length(batch[i]) < ALIKE * longest), len(batch))

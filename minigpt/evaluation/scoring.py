@@ -1,8 +1,8 @@
 """How likely continuations are after their contexts: many requests, few passes through the model.
 
 A context that several continuations share is read once: its state is copied for each of them. Continuations that
-differ in their last token alone share a row. Rows go through the model longest first. None of it changes a result
-beyond rounding.
+differ in their last token alone share a row, and a row that another one begins with is answered on the way. Rows go
+through the model longest first. None of it changes a result beyond rounding.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -41,10 +41,11 @@ class InterruptedScoringError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """tokens: what the model reads. answers: (place of the request, its continuation), which ends one token later."""
+    """tokens: what the model reads. answers: (place of the request, its continuation, how many of the tokens are its
+    own): the continuation ends one token later."""
 
     tokens: tuple[int, ...]
-    answers: list[tuple[int, tuple[int, ...]]]
+    answers: list[tuple[int, tuple[int, ...], int]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,7 +146,7 @@ class Scorer:
             fits = len(whole) == len(context) + len(continuation)
             places = by_context.setdefault(context, {}) if fits and self.share else single
             row = whole[:-1]
-            places.setdefault(row, Row(row, [])).answers.append((place, continuation))
+            places.setdefault(row, Row(row, [])).answers.append((place, continuation, len(row)))
         families = []
         for context, members in by_context.items():
             if self._is_shared(len(context), list(members)):
@@ -155,7 +156,7 @@ class Scorer:
             else:
                 for tokens, member in members.items():
                     single.setdefault(tokens, Row(tokens, [])).answers.extend(member.answers)
-        return families, list(single.values())
+        return families, _absorbed(single.values())
 
     def _is_shared(self, context: int, rows: list[tuple[int, ...]]) -> bool:
         """Whether reading a context apart saves more than a tenth: tokens read twice, and logits nobody asks for."""
@@ -172,9 +173,9 @@ class Scorer:
         see it."""
         logits = self._forward(_padded([row.tokens for row in batch]))  # (B, T, V)
         questions = [
-            (number, continuation, place, len(row.tokens) - len(continuation))
+            (number, continuation, place, own - len(continuation))
             for place, row in enumerate(batch)
-            for number, continuation in row.answers
+            for number, continuation, own in row.answers
         ]
         return len(batch), self._answers(questions, logits)
 
@@ -191,13 +192,13 @@ class Scorer:
         first = self._forward(contexts, state, last_only=True)  # (B, 1, V)
 
         rows = [(place, row) for place, family in enumerate(batch) for row in family.rows]
-        heads = self._answers([(n, said[:1], place, 0) for place, row in rows for n, said in row.answers], first)
+        heads = self._answers([(n, said[:1], place, 0) for place, row in rows for n, said, _ in row.answers], first)
         longer = [(place, row) for place, row in rows if row.tokens]
         tails = {}
         if longer:
             selected = state.select(torch.tensor([place for place, _ in longer], device=self.device))
             after = self._forward(_padded([row.tokens for _, row in longer]), selected)  # (N, T, V)
-            asked = [(n, said[1:], line, 0) for line, (_, row) in enumerate(longer) for n, said in row.answers]
+            asked = [(n, said[1:], line, 0) for line, (_, row) in enumerate(longer) for n, said, _ in row.answers]
             tails = self._answers(asked, after)
         joined = {n: _joined(head, tails.get(n)) for n, head in heads.items()}
         return len(batch), joined
@@ -211,10 +212,14 @@ class Scorer:
         places = torch.tensor([p for _, tokens, p, _ in questions for _ in tokens], device=self.device)
         times = torch.tensor([s + i for _, tokens, _, s in questions for i in range(len(tokens))], device=self.device)
         chosen = logits[places, times].float()  # (asked tokens, V)
-        if chosen.isnan().any():
+        highest, likeliest_token = chosen.max(dim=-1)
+        said = chosen.gather(1, asked[:, None])[:, 0] - highest
+        nats = (
+            (said - chosen.sub_(highest[:, None]).exp_().sum(dim=-1).log()).double().cpu()
+        )  # in place: V may be large
+        if nats.isnan().any():
             raise UserError("the model's answer is no number (NaN): its weights are broken. Take another checkpoint")
-        nats = chosen.log_softmax(dim=-1).gather(1, asked[:, None])[:, 0].double().cpu()
-        likeliest = (chosen.argmax(dim=-1) == asked).cpu()
+        likeliest = (likeliest_token == asked).cpu()
         parts = zip(questions, nats.split(lengths), likeliest.split(lengths), strict=True)
         return {number: Likelihood(float(each.sum()), bool(right.all())) for (number, *_), each, right in parts}
 
@@ -222,6 +227,17 @@ class Scorer:
         self.passes += 1
         self.tokens += tokens.numel()
         return self.model(tokens.to(self.device), state, last_only=last_only).logits
+
+
+def _absorbed(rows: Iterable[Row]) -> list[Row]:
+    """The rows but for those that another begins with, whose answers that one gives on the way."""
+    kept: list[Row] = []
+    for row in sorted(rows, key=lambda row: row.tokens, reverse=True):  # what begins with a row comes right before it
+        if kept and kept[-1].tokens[: len(row.tokens)] == row.tokens:
+            kept[-1].answers.extend(row.answers)
+        else:
+            kept.append(row)
+    return kept
 
 
 def _joined(head: Likelihood, tail: Likelihood | None) -> Likelihood:

@@ -42,7 +42,8 @@ def test_other_commands_name_what_exists(command):
     if words[0] == "make":
         assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
     elif words[1] == "-m":
-        assert (ROOT / words[2] / "__main__.py").is_file()
+        module = ROOT / words[2].replace(".", "/")
+        assert (module / "__main__.py").is_file() or module.with_suffix(".py").is_file()
     else:
         assert (ROOT / words[1]).is_file()
 

@@ -67,7 +67,15 @@ def test_a_context_is_read_once_for_all_its_continuations():
     shared, plain = Scorer(model), Scorer(model, share=False)
     assert_same(shared(asked), [(a.total, a.greedy) for a in plain(asked)])
     assert shared.tokens == 40 + 3 * 3  # and what follows, but for the last tokens, padded to the longest
-    assert plain.tokens == 4 * 43  # continuations of one token share a row
+    assert plain.tokens == 3 * 43  # continuations of one token share a row, here the beginning of the others
+
+
+def test_a_text_that_another_begins_with_is_answered_on_the_way():
+    model, text = random_gpt(50, 48), [i * 7 % 50 for i in range(40)]
+    asked = [(text[:end], text[end : end + 2]) for end in (1, 5, 9, 20, 30)] + [([3], text[:10])]
+    scorer = Scorer(model)
+    assert_same(scorer(asked), [(a.total, a.greedy) for request in asked for a in Scorer(model)([request])])
+    assert scorer.tokens <= 2 * 31
 
 
 def test_greedy_is_told_by_every_token():
