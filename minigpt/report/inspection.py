@@ -6,7 +6,7 @@ import shutil
 import sys
 import time
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from minigpt.errors import UserError
 from minigpt.hardware import HardwareSpec
@@ -77,7 +77,7 @@ def inspect(config: InspectConfig) -> None:
     if config.watch:
         _watch(config, listing)
         return
-    shown = selected(config, listing.entries())
+    shown = selected(config, listing.entries(), {})
     if not shown.entries and not shown.unreadable and not config.where:
         raise UserError(
             f"directory: {config.directory}: no run (run.json) and no checkpoint in it. "
@@ -92,13 +92,14 @@ def inspect(config: InspectConfig) -> None:
             say(line)
 
 
-def selected(config: InspectConfig, entries: list[Entry]) -> Shown:
-    """What of the entries is shown, in order. Raises UserError for a column that none of them has."""
+def selected(config: InspectConfig, entries: list[Entry], prices: dict[str, Any]) -> Shown:
+    """What of the entries is shown, in order. prices: of models priced before. Raises UserError for a column that none
+    of them has."""
     readable = [e for e in entries if e.kind != "unreadable"]
     if config.hardware is not None:
         from minigpt.report.pricing import priced
 
-        readable = priced(readable, config.hardware)
+        readable = priced(readable, config.hardware, prices)
     asked = columns.conditions(config.where, readable) if config.where and readable else []
     kept = [e for e in readable if all(condition.holds(e) for condition in asked)]
     kept = columns.ordered(kept, config.sort, reverse=config.reverse)
@@ -114,11 +115,11 @@ def _watch(config: InspectConfig, listing: Listing) -> None:
 
     if not sys.stdout.isatty():
         raise UserError("watch: redraws a terminal, and the output is none. Leave it out")
-    screen = console(highlight=False)
+    screen, prices = console(highlight=False), dict[str, Any]()
     try:
         with Live(console=screen, auto_refresh=False, transient=False, vertical_overflow="crop") as live:
             while True:
-                shown = selected(config, listing.entries() if listing.directory.is_dir() else [])
+                shown = selected(config, listing.entries() if listing.directory.is_dir() else [], prices)
                 lines = listing_table.as_table(shown, screen.width - 1)
                 lines += [f"{time.strftime('%H:%M:%S')}, every {config.interval:g} s; Ctrl-C ends"]
                 live.update(plain_text("\n".join(_high(lines, screen.height - 1))), refresh=True)

@@ -13,13 +13,16 @@ from minigpt.errors import UserError
 from minigpt.hardware import HardwareSpec
 from minigpt.report.listing import Entry
 
+Prices = dict[str, dict[str, Any] | str]
+"""Model -> its figures, or why it has none: what was priced before, for who looks again and again."""
 
-def priced(entries: Sequence[Entry], hardware: HardwareSpec) -> list[Entry]:
+
+def priced(entries: Sequence[Entry], hardware: HardwareSpec, known: Prices) -> list[Entry]:
     """The entries with energy_mj, latency_ms and area_mm2 of one decoded token at the model's own context.
 
-    Those of other projects have none, nor those with parts that are not registered here: their reason says so.
+    Those of other projects have none, nor those with parts that are not registered here: their reason says so. known:
+    of the same machine; what is priced is added.
     """
-    known: dict[str, dict[str, Any] | str] = {}
     found = []
     for entry in entries:
         folder = _with_model(entry)
