@@ -94,7 +94,8 @@ def valid(points: Iterable[Point | UserError], *, skipped: list[UserError] | Non
         if isinstance(point, Point):
             kept.append(point)
         elif skipped is None:
-            raise point
+            one_line = str(point).startswith("point ") and "\n" not in str(point)
+            raise UserError(f"{point}\n  skip_invalid=true goes on without such points") if one_line else point
         else:
             skipped.append(point)
     return kept

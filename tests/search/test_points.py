@@ -49,7 +49,9 @@ def test_equal_points_are_one_wherever_they_would_run(configure):
 
 def test_a_point_that_cannot_be_built_is_named(configure):
     good, bad = Point({"seed": 0}, configure()), configure(attention="linear", softmax="consmax")
-    with pytest.raises(UserError, match="point softmax=consmax seed=1: softmax=consmax"):
+    with pytest.raises(
+        UserError, match=r"(?s)point softmax=consmax seed=1: softmax=consmax.*skip_invalid=true goes on"
+    ):
         valid(checked([good, Point({"softmax": "consmax", "seed": 1}, bad)]), skipped=None)
 
 
