@@ -125,21 +125,20 @@ def stream(
     chooser = torch.device("cpu") if device.type == "mps" else device  # where float64 exists
     draws = Draws(seed, len(lengths))
     seen = _seen(recent, lengths, vocab_size or model.spec.vocab_size).to(chooser) if _penalises(sampling) else None
-    recent, lengths = recent[:, -limit:].to(device), lengths.clamp_max(limit)  # lengths stay on the CPU: see above
+    recent, lengths = recent[:, -limit:].to(device), [min(length, limit) for length in lengths]
     chosen: list[Tensor] = []  # after ``recent``
     state: DecodingState | None = None
     random = torch.empty(0)
     for step in range(max_new_tokens):
         if step % DRAWN == 0:
             random = draws.next(min(DRAWN, max_new_tokens - step)).to(chooser)
-        full = lengths > limit
-        if full.any():
-            lengths, state = torch.where(full, max(1, limit // 2), lengths), None
+        if max(lengths) > limit:
+            lengths, state = [max(1, limit // 2) if length > limit else length for length in lengths], None
         if state is None or not cached:
             recent = torch.cat([recent, *(tokens[:, None] for tokens in chosen)], dim=1)[:, -limit:]
             chosen = []
             state = _empty_state(model, lengths)
-            read = recent[:, recent.shape[1] - int(lengths.max()) :]
+            read = recent[:, recent.shape[1] - max(lengths) :]
         else:
             read = chosen[-1][:, None]
         logits = model(read, state, last_only=True).logits[:, -1, :vocab_size].to(chooser)  # (B, V)
@@ -149,7 +148,7 @@ def stream(
         tokens = choose(judged, sampling, random[:, step % DRAWN])
         if seen is not None:
             seen.scatter_(1, tokens[:, None], True)
-        lengths = lengths + 1
+        lengths = [length + 1 for length in lengths]
         chosen.append(tokens.to(device))
         yield Step(chosen[-1], None if alternatives is None else score(logits, tokens, alternatives))
 
@@ -195,9 +194,9 @@ def _penalises(sampling: Sampling) -> bool:
     return sampling.repetition_penalty != 1
 
 
-def _seen(tokens: Tensor, lengths: Tensor, vocab_size: int) -> Tensor:
+def _seen(tokens: Tensor, lengths: list[int], vocab_size: int) -> Tensor:
     """(B, V) bool: the tokens of each row, its padding left out."""
-    real = torch.arange(tokens.shape[1]) >= tokens.shape[1] - lengths[:, None]
+    real = torch.arange(tokens.shape[1]) >= tokens.shape[1] - torch.tensor(lengths)[:, None]
     rows, places = real.nonzero(as_tuple=True)
     found = tokens[rows, places]
     seen = torch.zeros(len(lengths), vocab_size, dtype=torch.bool)
@@ -205,17 +204,17 @@ def _seen(tokens: Tensor, lengths: Tensor, vocab_size: int) -> Tensor:
     return seen
 
 
-def _empty_state(model: GPT, lengths: Tensor) -> DecodingState:
-    padding = lengths.max() - lengths
-    some = bool(padding.any())
-    return model.new_state(len(lengths), padding=padding.to(model.device) if some else None)
+def _empty_state(model: GPT, lengths: list[int]) -> DecodingState:
+    padding = [max(lengths) - length for length in lengths]
+    some = torch.tensor(padding, device=model.device) if any(padding) else None
+    return model.new_state(len(lengths), padding=some)
 
 
-def _left_padded(prompts: Prompts, vocab_size: int) -> tuple[Tensor, Tensor]:
+def _left_padded(prompts: Prompts, vocab_size: int) -> tuple[Tensor, list[int]]:
     """Prompts as one (B, T) tensor, each row's own tokens ending at T, and the rows' lengths (B,)."""
     rows = [torch.as_tensor(row, dtype=torch.int64, device="cpu") for row in prompts]
-    lengths = torch.tensor([len(row) for row in rows])
-    if not len(rows) or not lengths.all():
+    lengths = [len(row) for row in rows]
+    if not all(lengths) or not lengths:
         raise ValueError("expected at least one prompt, and at least one token in each")
     tokens = pad_sequence(rows, batch_first=True, padding_side="left")
     if tokens.min() < 0 or tokens.max() >= vocab_size:

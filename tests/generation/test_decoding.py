@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from minigpt import registry
 from minigpt.components.embedding.base import Embedding
@@ -198,6 +199,30 @@ def test_no_step_is_made_when_every_row_has_ended(monkeypatch):
     monkeypatch.setattr(model, "forward", lambda *a, **k: steps.append(1) or forward(*a, **k))
     generate(model, [[1, 2]], 1000, GREEDY, stop_tokens=[end])
     assert len(steps) <= 3
+
+
+class Waits(TorchDispatchMode):
+    """Counts what makes the host wait for a device: a tensor's value that is asked for."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        self.count += function in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)
+        return function(*arguments, **(options or {}))
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, Sampling(top_k=9, top_p=0.9, min_p=0.01, repetition_penalty=1.2)])
+def test_no_step_makes_the_host_wait(sampling):
+    arriving = stream(build(), PROMPTS, 40, sampling, alternatives=3)
+    next(arriving)
+    with Waits() as waits:
+        steps = [next(arriving) for _ in range(39)]  # past the context, too
+    assert waits.count == 0
+    with Waits() as waits:
+        steps[0].tokens.tolist(), int(steps[0].tokens[0])
+    assert waits.count > 0
 
 
 def test_scores_are_the_models_own_whatever_is_drawn_from():
