@@ -39,8 +39,9 @@ def names_of(stages: Sequence[Stage]) -> list[str]:
 
 def shares(weights: Weights) -> dict[str, float]:
     """Weights that add up to 1."""
-    total = sum(weights.values())
-    return {name: weight / total for name, weight in weights.items()}
+    largest = max(weights.values())  # first: the sum of the largest numbers there are is none
+    total = sum(weight / largest for weight in weights.values())
+    return {name: weight / largest / total for name, weight in weights.items()}
 
 
 def check_mixture(name: str, mix: Weights, curriculum: Sequence[Stage]) -> None:

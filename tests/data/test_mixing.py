@@ -140,6 +140,18 @@ def test_a_mix_that_makes_no_sense_is_refused(data, message):
         config.schema.typed(DataConfig, {"name": "a"} | data, "data")
 
 
+@pytest.mark.parametrize("weight", [5e-324, 1e-300, 1.0, 1e308])
+def test_weights_of_any_size_are_shares(weight):
+    schedule = Schedule.of((Stage(mix={"a": weight, "b": weight}),), None, 1, SIZE)
+    assert sorted(schedule.rows(0, SIZE, 0)[0].tolist()) == [0] * (SIZE // 2) + [1] * (SIZE // 2)
+
+
+@pytest.mark.parametrize("name", ["../up", "", "a/b", "nul\0", "-x", "$(x)"])
+def test_a_name_that_leads_elsewhere_is_refused(two, name):
+    with pytest.raises(UserError):
+        opened(DataConfig(**vars(two) | {"mix": {"capitals": 1, name: 1}}))
+
+
 def test_weights_mean_their_ratios():
     assert canonical({"a": 7, "b": 3}, ()) == canonical({"b": 0.3, "a": 0.7}, ())
     assert canonical({"a": 7, "b": 3}, ()) == canonical({}, (Stage(mix={"a": 70, "b": 30}, to={"b": 3, "a": 7}),))
