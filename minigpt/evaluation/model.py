@@ -19,6 +19,7 @@ from lm_eval.api.registry import register_model
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from tqdm import tqdm
 
+from minigpt.data.network import within
 from minigpt.data.tokenizers import Tokenizer
 from minigpt.device import choose_device
 from minigpt.errors import UserError, shown
@@ -29,6 +30,10 @@ from minigpt.model import GPT
 from minigpt.schema import PositiveInt, options, plain, typed
 
 MAX_GEN_TOKENS = 256  # the harness's own default
+TEMPLATE_SECONDS = 10.0
+"""How long a tokenizer's template, which is a stranger's program, may take for one question."""
+LONGEST_CHAT = 1 << 24
+"""Characters it may make of one."""
 
 
 @options
@@ -212,15 +217,26 @@ class MiniGPTLM(TemplateLM):
         environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
         environment.globals["raise_exception"] = raise_exception
         begins, ends = ("" if t is None else self.text.decode([t]) for t in (self.text.bos_token, self.text.eot_token))
-        try:
-            return environment.from_string(self._template()).render(
+        template = self._template()
+
+        def render() -> str:
+            return environment.from_string(template).render(
                 messages=chat_history,
                 add_generation_prompt=add_generation_prompt,
                 bos_token=begins,
                 eos_token=ends,
             )
-        except TemplateError as error:
-            raise UserError(f"chat template of the tokenizer: {shown(error)}") from None
+
+        try:
+            text = within(TEMPLATE_SECONDS, render)
+        except TimeoutError:
+            raise UserError(f"chat template of the tokenizer: takes more than {TEMPLATE_SECONDS:g} s") from None
+        except Exception as error:  # it is a stranger's, and may do anything that the sandbox lets it
+            reason = "too large" if isinstance(error, MemoryError) else shown(error)
+            raise UserError(f"chat template of the tokenizer: {reason}") from None
+        if len(text) > LONGEST_CHAT:
+            raise UserError(f"chat template of the tokenizer: makes {len(text)} characters of one question")
+        return text
 
     def chat_template(self, chat_template: bool | str = False) -> str | None:
         """The tokenizer's template, for the harness's records; None when none is asked for."""
