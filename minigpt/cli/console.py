@@ -20,7 +20,7 @@ COMMANDS = {
     "inspect": ("inspect", "runs and checkpoints in a table"),
     "check": ("check", "hold variants to the contracts, those of a plugin too: minigpt check my_plugin"),
     "import": ("import_", "another project's model as a checkpoint: a Hugging Face folder, nanoGPT's ckpt.pt"),
-    "export": ("export", "a trained model for other projects: format=hf"),
+    "export": ("export", "a trained model for other projects: format=hf, gguf, onnx"),
     "components": ("components", "what is registered: names, papers, options, what each learns and can do"),
 }
 """Command -> (module of this room, a line about it)."""

@@ -182,7 +182,7 @@ COMMANDS = {
     "report ppa": PpaReportConfig,
     "report curves": CurvesConfig,
 }
-LIVELY = {"watch", "interactive", "max_new_tokens", "num_samples", "lm_eval_tasks", "device", "dataset", "processes"}
+LIVELY = {"watch", "interactive", "max_new_tokens", "num_samples", "lm_eval_tasks", "device", "dataset", "workers"}
 """Keys that, rightly, make a command go on for long, ask the network or many processes."""
 DONE = ("sample", "inspect", "import", "export", "prepare", "report ppa", "report curves")
 """Commands that a test lets do what they are asked for; of the others it has the checked configuration."""

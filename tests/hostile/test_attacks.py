@@ -171,7 +171,15 @@ TOKENIZERS = [
 ]  # fmt: skip
 RECORDS = [
     Attack("a record in which all texts act", "run", edited("run.json", all_escapes),
-           (LIST, LIST + " csv=true", LIST + " json=true", REPORT), refused=False),
+           (LIST, LIST + " csv=true", LIST + " json=true", REPORT, "report curves runs={place}"), refused=False),
+    Attack("a prompt that is markup", "run", vouched("tokenizer.json", lambda c: c.update(
+        characters="".join(dict.fromkeys("<script>alert(1)</script>" + c["characters"]))[: len(c["characters"])])),
+           ("sample checkpoint={place} start=<script>alert(1)</script> max_new_tokens=2 device=cpu show_heatmaps=true "
+            "out=drawn",), refused=False),
+    Attack("steps of cleaning with a Python tag", "nothing", text("steps.yaml", python_tag),
+           ("prepare source={data}/../words.txt name=x folder={place} clean={place}/steps.yaml",)),
+    Attack("steps of cleaning with anchors without end", "nothing", text("steps.yaml", ANCHORS),
+           ("prepare source={data}/../words.txt name=x folder={place} clean={place}/steps.yaml",)),
     *(Attack(f"run.json: {name}", "run", lambda place, _, c=content: (place / "run.json").write_bytes(c) and None,
              (LIST, REPORT), refused=False)
       for name, content in {
