@@ -126,7 +126,7 @@ def _composed(config_name: str, root: type[T], task: Callable[[T], Any], argumen
             overrides = list(HydraConfig.get().overrides.task)
             if HydraConfig.get().sweeper.params:
                 raise UserError("hydra.sweeper.params: are a sweep's, this is a single run. Give -m, or leave them out")
-            composed = chosen(cfg, overrides)
+            composed = chosen(cfg, overrides) if issubclass(root, config.TrainConfig) else cfg
             refuse_misplaced(composed)
             outcome.append(task(config.check(composed, root)))
         except OmegaConfBaseException as error:

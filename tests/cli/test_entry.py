@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from minigpt.cli import console
 from minigpt.cli.entry import reported_errors
 from minigpt.training.record import read_run
 
@@ -239,3 +240,12 @@ def test_no_memory_left_is_one_line(capsys):
     with pytest.raises(SystemExit) as end, reported_errors():
         bytearray(1 << 62)
     assert (end.value.code, capsys.readouterr().err.splitlines()[0][:13]) == (2, "out of memory")
+
+
+@pytest.mark.parametrize("word", ["init_from=gpt2", "resume=out/run"])
+@pytest.mark.parametrize("command", ["sample checkpoint=x", "report ppa", "inspect"])
+def test_what_training_alone_starts_from_is_no_key_of_another_command(command, word, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    with pytest.raises(SystemExit, match="2"):
+        console.main([*command.split(), word])
+    assert f"unknown key '{word.split('=')[0]}'" in capsys.readouterr().err
