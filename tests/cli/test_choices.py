@@ -129,6 +129,7 @@ def test_a_prepared_dataset_is_said_by_name(here, capsys, monkeypatch):
 def test_help_lists_them(here, capsys, monkeypatch):
     (here / "conf/hardware/mine.yaml").write_text(EDGE)
     monkeypatch.setattr(sys, "argv", ["minigpt", "report", "ppa", "--help"])
+    monkeypatch.setenv("COLUMNS", "120")
     with pytest.raises(SystemExit):
         console.main()
     assert "a100_80g, edge_16nm, h100_sxm, mine" in capsys.readouterr().out
