@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,10 +85,10 @@ class Model:
         from minigpt.generation.decoding import generate
 
         tokenizer = self._tokenizer()
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        prompts = list(prompt) if isinstance(prompt, Iterable) and not isinstance(prompt, str) else [prompt]
         new = generate(
             self.gpt,
-            [self.encode(each) for each in prompts],
+            [self.encode(check(str, each, "prompt")) for each in prompts],
             check(PositiveInt, max_new_tokens, "max_new_tokens"),
             typed(Sampling, sampling, "generate"),
             [check(NonNegativeInt, seed, "seed")] * len(prompts),

@@ -98,6 +98,7 @@ def test_a_model_is_built_and_priced_without_training():
     of_model = minigpt.price(built, "edge_16nm", context=16)
     of_config = minigpt.price(minigpt.configure(attention="mqa", model=SMALL | {"vocab_size": 50}), "edge_16nm")
     assert of_model.energy_per_token_mj == of_config.energy_per_token_mj > 0
+    assert "ComponentPpa" not in repr(of_model)  # totals, on one screen
     dearer = minigpt.price(minigpt.configure(model=SMALL | {"vocab_size": 50}), "edge_16nm")
     assert dearer.energy.dram_cache_mj > of_config.energy.dram_cache_mj
 
@@ -150,6 +151,9 @@ def test_a_mistake_when_choosing_tokens(record):
         model.generate("to", 0)
     with pytest.raises(minigpt.UserError, match="has no token to begin a text with"):
         model.generate("", 3)
+    for prompt in (3, None, ["to", 3], [b"to"]):
+        with pytest.raises(minigpt.UserError, match="prompt: expected text"):
+            model.generate(prompt, 3)
 
 
 def test_a_mapping_with_names_of_the_users_own_is_one_value():

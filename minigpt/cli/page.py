@@ -44,8 +44,8 @@ def keys_of(root: type, defaults: Any, path: str = "") -> Iterator[tuple[str, An
     for name, hint in typing.get_type_hints(root, include_extras=True).items():
         said = ({name: ""} | known)[name]  # one without default has to be given
         group = next((m for m in words.members(hint) if dataclasses.is_dataclass(m)), None)
-        if typing.get_origin(hint) is typing.ClassVar or _is_component(hint):
-            continue
+        if typing.get_origin(hint) is typing.ClassVar or _is_component(hint) or hint is type(None):
+            continue  # the last is a group of files alone, and stands among the choices
         if group is not None and (isinstance(said, dict) or name not in explained):
             yield from keys_of(typing.cast(type, group), said, f"{path}{name}.")
         else:

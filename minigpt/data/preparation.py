@@ -266,7 +266,9 @@ def _write(
 ) -> None:
     """Encode into a folder of its own, which becomes ``target`` when it is whole."""
     tokenizer = _tokenizer(plan, found)
-    say(f"  tokenizer {tokenizer.kind}, vocabulary of {tokenizer.vocab_size:,}")
+    short = plan.kind == "bpe" and tokenizer.vocab_size < plan.vocab_size
+    fewer = f", of {plan.vocab_size:,}: the text has no further pair to merge" if short else ""
+    say(f"  tokenizer {tokenizer.kind}, vocabulary of {tokenizer.vocab_size:,}{fewer}")
     of = {"source": found.sha256, "made": plan.made, "tokenizer": tokenizer.hash}
     with WorkFolder(_work(target), of, dtype_for(tokenizer.vocab_size)) as work:
         if work.batches:

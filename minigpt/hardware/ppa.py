@@ -71,7 +71,7 @@ class Ppa:
     area: Area
     activations: ActivationBytes
     headline_activations: str
-    components: tuple[ComponentPpa, ...]
+    components: tuple[ComponentPpa, ...] = dataclasses.field(repr=False)
     decode_power_w: float
     energy_interval_mj: Interval
     latency_interval_s: Interval

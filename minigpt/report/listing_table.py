@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from minigpt.report.columns import (
+    OTHERS,
     TITLES,
     as_text,
     differences,
@@ -27,12 +28,13 @@ from minigpt.screen import csv_cell, visible
 _GAP = 2  # blanks between columns
 _NAME = 16  # a name is cut in the middle rather than the columns below, but not shorter than this
 _DIFFERS = 24  # what differs gets at least this much before the less important columns do
-_TITLE = 14  # of a score
+_TITLE = 20  # of a score
+_PRICES = ("energy_mj", "latency_ms", "area_mm2")  # there only when a machine was named, so they were asked for
 _SHOWN_UNREADABLE = 10
 _IMPORTANT = (
-    "name", "status", "val_loss", "step", "parameters", "bits_per_byte", "energy_mj", "tokens_per_second",
-    "wall_seconds", "best_val_loss", "latency_ms", "area_mm2", "flops_per_token", "tokens_seen", "best_step",
-    "state_bytes_per_token", "train_loss", "peak_memory_bytes",
+    "name", "status", "val_loss", *_PRICES, "step", "parameters", "bits_per_byte", "tokens_per_second",
+    "wall_seconds", "best_val_loss", "flops_per_token", "tokens_seen", "best_step", "state_bytes_per_token",
+    "train_loss", "peak_memory_bytes",
 )  # fmt: skip
 
 
@@ -55,14 +57,15 @@ def as_table(shown: Shown, width: int) -> list[str]:
     names = list(shown.columns) if shown.columns is not None else shown_columns(shown.entries)
     cells = {name: [visible(_cell(e, name)) for e in shown.entries] for name in names}
     said_of = _differs(shown.entries) if shown.columns is None else []
-    widths = {name: max(map(cell_len, (_title(name), *cells[name]))) for name in names}
+    titles = _titles(names)
+    widths = {name: max(map(cell_len, (titles[name], *cells[name]))) for name in names}
     if "name" in widths:
         widths["name"] = min(widths["name"], max(_NAME, width // 3))
     spare = min(_DIFFERS, width // 4) + _GAP if any(said_of) else 0
     chosen = _fitting(names, widths, width - spare) if shown.columns is None else names
     taken = sum(widths[name] + _GAP for name in chosen)
     rest = width - taken if any(said_of) else 0
-    head = [_fill(_title(name), widths[name], _is_text(name)) for name in chosen]
+    head = [_fill(titles[name], widths[name], _is_text(name)) for name in chosen]
     lines = [_cut((" " * _GAP).join(head + (["differs in"] if rest > _GAP else [])), width).rstrip()]
     for i, entry in enumerate(shown.entries):
         row = [_fill(_cut(cells[name][i], widths[name]), widths[name], _is_text(name)) for name in chosen]
@@ -75,12 +78,13 @@ def as_table(shown: Shown, width: int) -> list[str]:
 
 
 def _fitting(names: Sequence[str], widths: Mapping[str, int], width: int) -> list[str]:
-    """The columns that fit, the important ones first, in the order given; scores of tasks come after the loss."""
+    """The columns that fit, the important ones first, in the order given; scores of tasks after loss and prices."""
     important = [name for name in _IMPORTANT if name in names]
     others = [name for name in names if name not in _IMPORTANT]
     chosen: set[str] = set()
     taken = 0
-    for name in [*important[:5], *others, *important[5:]]:
+    first = sum(name in _IMPORTANT[: 5 + len(_PRICES)] for name in names)
+    for name in [*important[:first], *others, *important[first:]]:
         if not chosen or taken + widths[name] + _GAP <= width:
             chosen.add(name)
             taken += widths[name] + _GAP
@@ -124,8 +128,16 @@ def _cell(entry: Entry, name: str) -> str:
     return as_text(name, value_of(entry, name))
 
 
-def _title(name: str) -> str:
-    return TITLES.get(name) or _cut(visible(name), _TITLE)
+def _titles(names: Sequence[str]) -> dict[str, str]:
+    """Column -> its title, no two the same: of scores what their names do not share, cut in the middle."""
+    scores = [name for name in names if name not in (*TITLES, *OTHERS)]
+    heads = {"".join(name.rpartition(".")[0].partition("_")[:2]) for name in scores}
+    shared = heads.pop() if len(scores) > 1 and len(heads) == 1 else ""  # builtin_, of the whole suite
+    shared = shared if shared.endswith("_") else ""
+    short = {name: _cut(visible(name.removeprefix(shared)), _TITLE) for name in scores}
+    found = list(short.values())
+    clear = {name: title if found.count(title) == 1 else visible(name) for name, title in short.items()}
+    return {name: TITLES.get(name) or clear.get(name, name) for name in names}
 
 
 def _is_text(name: str) -> bool:

@@ -37,7 +37,7 @@ class SearchReport:
     def trial(self, record: RunRecord, baseline: Candidate | None = None, decision: Decision | None = None) -> None:
         """Say what a trial came to, and write what can be decided by now."""
         self._done += 1
-        say("  " + results.progress(self._done, self._of, record))
+        say("  " + results.progress(self._done, self._of, record, self._rule.quality))
         if baseline is not None and decision is not None:
             self.round_state(baseline, decision)
         else:

@@ -114,10 +114,12 @@ def _yaml(content: Any) -> str:
     return yaml.dump(content, Dumper=dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
-def progress(done: int, of: int, record: RunRecord) -> str:
-    """The line of a finished trial."""
-    loss = f"val_loss {record.val_loss:.4f}" if record.val_loss is not None else "no val_loss"
-    what = loss if record.status == "completed" else record.reason
+def progress(done: int, of: int, record: RunRecord, quality: str = "val_loss") -> str:
+    """The line of a finished trial. quality: the figure or ``scores.<task>.<metric>`` that the study goes by."""
+    name = quality.removeprefix("scores.")
+    value = getattr(record, name) if name == quality else record.scores.get(name)
+    figure = f"{name} {value:.4f}" if value is not None else f"no {name}"
+    what = figure if record.status == "completed" else record.reason
     return visible(f"[{done}/{of}] {record.folder.name}  {record.status}  {what}  {record.wall_seconds:.1f} s")
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from minigpt.cli.check import CheckConfig
 from minigpt.cli.components import ComponentsConfig
 from minigpt.cli.page import explanations, help_page, keys_of
 from minigpt.config import TrainConfig
 from minigpt.data.preparation import PrepareConfig
+from minigpt.evaluation.config import EvaluationConfig
+from minigpt.exchange.config import ExportConfig, ImportConfig
 from minigpt.generation.config import SampleConfig
 from minigpt.report.curves import CurvesConfig
 from minigpt.report.inspection import InspectConfig
@@ -24,6 +27,10 @@ COMMANDS = (
     InspectConfig,
     CurvesConfig,
     ComponentsConfig,
+    CheckConfig,
+    EvaluationConfig,
+    ImportConfig,
+    ExportConfig,
 )
 
 
@@ -32,7 +39,7 @@ def test_every_key_is_explained(root):
     assert [key for key, _, words in keys_of(root, {}) if ": " not in words] == []
     cut_off = [key for key, _, words in keys_of(root, {}) if words[-1] not in ".)"]
     assert cut_off == []  # at a word that looks like the next key
-    assert [words for _, _, words in keys_of(root, {}) if "Spec" in words] == []
+    assert [words for _, _, words in keys_of(root, {}) if "Spec" in words or "NoneType" in words] == []
 
 
 def test_words_come_from_the_docstring_of_the_schema():

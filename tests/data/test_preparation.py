@@ -102,6 +102,16 @@ def test_another_vocabulary_in_a_file_of_the_same_name_is_not_taken_for_the_same
     assert open_prepared("verse", path.parent).meta.vocab_size == 289
 
 
+@pytest.mark.parametrize("asked", [259, 4096])
+def test_a_vocabulary_smaller_than_asked_for_is_said(tmp_path, asked):
+    (tmp_path / "short.txt").write_text("ab ab " * 100)
+    said = []
+    keys = {"source": str(tmp_path / "short.txt"), "name": "short", "folder": str(tmp_path), "tokenizer": "bpe"}
+    prepare(PrepareConfig(**keys, vocab_size=asked), say=said.append)
+    (line,) = (line for line in said if "vocabulary of" in line)
+    assert ("no further pair" in line) == (f", of {asked:,}" in line) == (asked == 4096)
+
+
 def test_files_of_another_tool_are_not_overwritten(make, tmp_path):
     (tmp_path / "data" / "verse").mkdir(parents=True)
     (tmp_path / "data" / "verse" / "train.bin").write_bytes(b"precious")

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from minigpt.model import GPT
 from minigpt.model.checkpoint import save_checkpoint
 from minigpt.report.listing import Entry, Listing, differing, flat
+from minigpt.report.listing_table import Shown, as_table
 from minigpt.testing import make_spec
 from minigpt.training.record import RunRecord
 
@@ -171,3 +172,27 @@ def test_a_configuration_is_flat_and_says_nothing_of_where_it_runs():
         "blocks": "{local: {attention: {name: causal, window: 8}}}", "pattern": "[local, default]",
         "transforms": "[lora]",
     }  # fmt: skip
+
+
+def scored(name: str, scores: dict[str, float], **values) -> Entry:
+    record = RunRecord(name=name, status="completed", config_hash="0", seed=0, scores=scores)
+    return Entry(name, "run", Path(), "completed", values=values | scores, record=record)
+
+
+def test_titles_tell_scores_apart():
+    suite = {"suite_pairs.acc": 0.5, "suite_words.acc": 0.25, "suite_text.bits_per_byte": 2.0, "suite_text.byte_x": 3.0}
+    head = as_table(Shown([scored("a", suite)], [], 0, "out", None), 200)[0]
+    assert head.split() == ["name", "status", "pairs.acc", "words.acc", "text.bits_per_byte", "text.byte_x"]
+    alike = {f"a_{'x' * 30}{i}{'y' * 30}.acc": 1.0 for i in range(2)}
+    head = as_table(Shown([scored("a", alike)], [], 0, "out", None), 300)[0].split()
+    assert len(set(head)) == len(head) == 4
+    assert as_table(Shown([scored("a", {"suite_pairs.acc": 1.0})], [], 0, "out", None), 80)[0].split()[2] == (
+        "suite_pairs.acc"
+    )
+
+
+def test_a_price_that_was_asked_for_comes_before_scores():
+    scores = {f"task{i}.acc": 0.5 for i in range(20)}
+    price = {"energy_mj": 0.1, "latency_ms": 0.2, "area_mm2": 3.0}
+    head = as_table(Shown([scored("a", scores, **price)], [], 0, "out", None), 80)[0]
+    assert {"mJ/token", "ms/token", "mm2"} <= set(head.split())

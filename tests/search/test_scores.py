@@ -110,7 +110,7 @@ class Here:
             yield FinishedJob(job, worker.train(job.folder))
 
 
-def test_a_search_goes_by_a_score(tmp_path, configure, tasks):
+def test_a_search_goes_by_a_score(tmp_path, configure, tasks, capfd):
     evaluate = {"tasks": ["words"], "include_path": str(tasks)}
     base = configure(evaluate=evaluate, training={"max_steps": 30, "batch_size": 4})
     search = schema.typed(
@@ -134,6 +134,7 @@ def test_a_search_goes_by_a_score(tmp_path, configure, tasks):
     (wider,) = (each for each in found["rounds"][0]["candidates"] if each["change"] == "model.d_model=32")
     assert wider["gain"] == pytest.approx(scores[16] - scores[32]) != 0
     assert found["rounds"][0]["measured"]["scores.words.bits_per_byte"] == scores[16]
+    assert f"completed  words.bits_per_byte {scores[32]:.4f}" in capfd.readouterr().out
     assert found["rounds"][0]["chosen"] == "model.d_model=32"
     assert found["verdict"]["n"] == 1
     assert all(trial["scores"].keys() == {"words.bits_per_byte"} for trial in found["trials"])
