@@ -45,8 +45,9 @@ def entry(
         @functools.wraps(task)
         def main() -> None:
             with reported_errors():
-                if first and len(sys.argv) > 1 and sys.argv[1][:1].isalpha() and "=" not in sys.argv[1]:
-                    sys.argv[1] = f"{first}={sys.argv[1]}"
+                word = sys.argv[1] if len(sys.argv) > 1 else ""
+                if first and word and word[0] not in "-+~" and "=" not in word:
+                    sys.argv[1] = f"{first}={word}"
                 if reworded:
                     sys.argv[1:] = reworded(sys.argv[1:], root)
                 sys.exit(run_hydra(config_name, root, task) or 0)

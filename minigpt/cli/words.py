@@ -33,6 +33,7 @@ _WITH_VALUE = {"--cfg": "--cfg", "-c": "--cfg", "--config-dir": "--config-dir"}
 _REPLACED = ("search.space",)
 """Keys whose group ``key={...}`` says anew; Hydra alone would add it to the group a file has."""
 
+_NO_KEY = re.compile(r"[^\x21-\x7e]|[!?*(){}\[\]'\"`,;&|<>^%#\\]")
 _HYDRAS = re.compile(r"\+{0,2}hydra([./@]|$)")
 _HEEDED = ("hydra.mode", "hydra.sweeper.params")
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
@@ -123,6 +124,8 @@ def _read(arguments: list[str], root: type) -> tuple[list[str], list[tuple[str, 
         elif _HYDRAS.match(head):
             _refuse_foreign(head.lstrip("+"))
             pairs.append((argument, ""))
+        elif equals and (odd := _NO_KEY.search(head.strip())):
+            raise UserError(f"'{shown(head, 60)}': no key has '{odd[0]}' in it. Expected key=value")
         elif equals and head.strip("+ "):
             pairs.append((head.lstrip("+"), value))
         else:

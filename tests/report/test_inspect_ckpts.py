@@ -167,6 +167,15 @@ def test_a_first_word_is_the_folder(out, capsys, monkeypatch):
     assert capsys.readouterr().out.splitlines()[1].startswith("a,run,completed,,1.5,")
 
 
+@pytest.mark.parametrize("word", ["out", "./out", "../{parent}/out", "{out}", "2026", "out (1)"])
+def test_a_first_word_is_any_path(out, capsys, monkeypatch, word):
+    monkeypatch.chdir(out.parent)
+    for name in ("2026", "out (1)"):
+        Path(name).symlink_to(out)
+    show(word.format(out=out, parent=out.parent.name), "--csv", "--limit", "1")
+    assert capsys.readouterr().out.splitlines()[1].startswith("sweep/a,run,")
+
+
 def test_chosen_columns_are_shown_alone(out, capsys):
     text = shown(capsys, "--directory", out, "--columns", "name,params,norm", "--csv")
     assert text.splitlines()[:2] == ["name,parameters,norm", "sweep/a,2000,dyt"]
