@@ -190,7 +190,8 @@ class TaskOptions:
 class EvaluateConfig(TaskOptions):
     """Evaluation of a run while it trains, and of its last weights.
 
-    interval: steps between evaluations (None: at the end alone).
+    interval: steps between evaluations (None: at the end alone). limit: scores of a part of the questions are in
+    metrics.jsonl alone, not in the record.
     """
 
     interval: PositiveInt | None = None

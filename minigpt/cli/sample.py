@@ -7,7 +7,7 @@ from minigpt.cli.entry import entry
 from minigpt.generation.config import SampleConfig
 
 
-@entry("sample", SampleConfig, reworded=in_our_words)
+@entry("sample", SampleConfig, first="checkpoint", reworded=in_our_words)
 def main(config: SampleConfig) -> None:
     """Continue a prompt with a trained model.
 

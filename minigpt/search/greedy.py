@@ -131,6 +131,10 @@ def refuse_unmeasured(search: GreedyConfig, base: TrainConfig) -> None:
     """Raise UserError for a score that no trial would have."""
     if search.task is None:
         return
+    if base.evaluate.limit is not None:
+        raise UserError(
+            "evaluate.limit: scores of a part of the questions are in no record, for search.quality to find"
+        )
     if not base.evaluate.tasks:
         raise UserError(
             f"search.quality: {search.quality} is a score; say which tasks are asked: evaluate.tasks=[{search.task}]"

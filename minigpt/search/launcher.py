@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from minigpt.data.worker_pool import cores
+
 _POLL_SECONDS = 0.05
 _GRACE_SECONDS = 30.0  # a worker that was asked to stop saves first
 
@@ -76,14 +78,12 @@ class LocalLauncher:
             processes.stop()
 
 
-def cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def threads_each(workers: int) -> int:
-    """Threads per worker, so that all together are as many as the cores: unpinned workers fight over them."""
-    return max(1, cores() // workers)
+    """Threads per worker, so that all together are as many as the cores: unpinned workers fight over them. No more than
+    OMP_NUM_THREADS, where somebody has set it."""
+    asked = os.environ.get("OMP_NUM_THREADS", "").strip()
+    limit = int(asked) if asked.isdigit() and int(asked) else cores()
+    return max(1, min(limit, cores() // workers))
 
 
 class _Processes(Protocol):

@@ -47,7 +47,8 @@ def outdated(record: RunRecord, code: Mapping[str, str]) -> str:
 
 def unscored(record: RunRecord, run: TrainConfig) -> bool:
     """Whether a completed run still has to be evaluated on something that ``run`` asks for."""
-    return record.status == "completed" and not set(run.evaluate.tasks) <= set(record.evaluated)
+    whole = run.evaluate.limit is None  # scores of a part are in no record
+    return record.status == "completed" and whole and not set(run.evaluate.tasks) <= set(record.evaluated)
 
 
 def _parent_now(folder: str) -> str:

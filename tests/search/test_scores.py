@@ -149,6 +149,9 @@ def test_a_score_that_no_trial_would_have_is_refused_before_the_first(configure,
             asked(quality="scores.word.bits_per_byte"),
             configure(evaluate={"tasks": ["words"], "include_path": str(tasks)}),
         )
+    part = {"tasks": ["words"], "include_path": str(tasks), "limit": 1}
+    with pytest.raises(UserError, match=r"evaluate\.limit: scores of a part"):
+        refuse_unmeasured(search, configure(evaluate=part))
 
 
 def test_a_finished_sweep_that_is_asked_for_scores_evaluates_and_does_not_train(tmp_path, configure, tasks, capsys):

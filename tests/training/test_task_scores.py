@@ -14,6 +14,7 @@ from minigpt.config import EvaluateConfig
 from minigpt.errors import UserError
 from minigpt.training.fit import fit
 from minigpt.training.hooks.base import Hook
+from minigpt.training.matching import unscored
 from minigpt.training.record import read_run
 from minigpt.training.scores import keep_scores, run_of
 
@@ -126,6 +127,15 @@ def test_an_evaluation_can_be_interrupted(configure, tasks):
     assert record.status == "interrupted"
     assert record.steps == 5
     assert not record.scores
+
+
+def test_scores_of_a_part_of_the_questions_are_figures_and_no_results(configure, tasks):
+    run = configure(evaluate={"tasks": ["mine"], "include_path": tasks, "limit": 1})
+    record = fit(run)
+    assert set(scored(record.folder)) == {20}
+    assert not record.scores
+    assert not record.evaluated
+    assert not unscored(record, run)  # a sweep does not ask again and again
 
 
 def test_an_evaluation_that_fails_does_not_end_the_run(configure, tasks, capsys):

@@ -70,8 +70,9 @@ class TaskScores(Hook):
         finally:
             run.clock += time.monotonic() - began  # no time of the training's
         self.at = run.at.step
-        evaluated = dict.fromkeys([*run.record.evaluated, *self.options.tasks])
-        run.record = run.record.updated(scores={**run.record.scores, **kept(found.scores)}, evaluated=tuple(evaluated))
+        if self.options.limit is None:  # a score of a part of the questions is a figure of this run, no result
+            evaluated = tuple(dict.fromkeys([*run.record.evaluated, *self.options.tasks]))
+            run.record = run.record.updated(scores={**run.record.scores, **kept(found.scores)}, evaluated=evaluated)
         standing = {"step": run.at.step, "tokens": run.at.tokens, "seconds": round(run.seconds, 3)}
         for hook in run.hooks.values():
             hook.scored(run, standing | {PREFIX + name: value for name, value in found.scores.items()})
