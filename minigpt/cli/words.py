@@ -120,6 +120,8 @@ def _read(arguments: list[str], root: type) -> tuple[list[str], list[tuple[str, 
             pairs.append(_long_option(head, value if equals else None, waiting, root))
         elif argument.startswith("~"):
             _refuse_deleting(head[1:], root)
+            if equals or not head.strip("~+ "):
+                raise UserError(f"'{shown(argument, 60)}': expected a key alone after ~, such as ~search.space.softmax")
             pairs.append((argument, ""))
         elif _HYDRAS.match(head):
             _refuse_foreign(head.lstrip("+"))

@@ -93,6 +93,8 @@ def test_long_options_are_pairs():
         (["~data"], "~data: cannot be taken away, it would take its default. Say data=<value>"),
         (["~attention"], "~attention: cannot be taken away"),
         (["~mlp.bias=true"], "~mlp.bias: cannot be taken away"),
+        (["~=1"], "'~=1': expected a key alone after ~"),
+        (["~sites.linear=[a]"], "expected a key alone after ~"),
         (["~seed"], "~seed: cannot be taken away"),
         (["~training"], "~training: cannot be taken away"),
         (["~training.max_steps"], "~training.max_steps: cannot be taken away"),
