@@ -14,7 +14,7 @@ from typing import Any
 
 from minigpt import config, presets, registry, schema
 from minigpt.config import TrainConfig
-from minigpt.errors import UserError
+from minigpt.errors import UserError, shown
 from minigpt.mixture import names_of
 from minigpt.search.keys import set_at
 from minigpt.search.progress import counted
@@ -117,7 +117,7 @@ def unique(points: Iterable[Point]) -> list[Point]:
 
 def at_point(overrides: Mapping[str, Any], error: Exception) -> UserError:
     """The same error, with the point it concerns; nothing has been started."""
-    place = " ".join(f"{key}={as_text(value)}" for key, value in overrides.items())
+    place = " ".join(f"{key}={shown(as_text(value), 60)}" for key, value in overrides.items())
     return UserError(f"point {place}: {error}" if place else str(error))
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from minigpt.errors import UserError
 from minigpt.search.keys import value_at, word_at
-from minigpt.search.points import Point, checked, study_name, trial_name, unique, valid, vary
+from minigpt.search.points import Point, at_point, checked, study_name, trial_name, unique, valid, vary
 
 
 def test_varying_a_component_starts_from_its_own_defaults(configure):
@@ -61,3 +61,7 @@ def test_names_can_be_read_and_do_not_depend_on_the_order_of_points(configure):
     assert study_name(points) == study_name(points[::-1])
     assert study_name(points).startswith("softmax-seed-n_layer-")
     assert study_name(points[:1]) != study_name(points)
+
+
+def test_a_point_is_named_shortly():
+    assert len(str(at_point({"name": "x" * 5000}, UserError("no")))) < 100
