@@ -133,7 +133,7 @@ def test_a_field_may_take_one_key_for_every_axis_of_a_scope():
         (Outer, {"inner": {"rate": 3}}, r"inner\.rate: unknown key 'rate'\. 'rate' stands at the top level\."),
         (TrainConfig, {"lr": 3}, r"lr: unknown key 'lr'\. Did you mean 'optimizer\.lr'\?"),
         (TrainConfig, {"n_layer": 3}, r"n_layer: unknown key 'n_layer'\. Did you mean 'model\.n_layer'\?"),
-        (TrainConfig, {"batch_size": 3}, r"Did you mean 'training\.batch_size'"),
+        (TrainConfig, {"batch_size": 3}, r"Did you mean 'training\.batch_size' or 'evaluate\.batch_size'\?"),
         (TrainConfig, {"dropout": 0.1}, r"Did you mean 'model\.dropout' or 'attention\.dropout'\?"),
         (TrainConfig, {"model": {"lr": 3}}, r"model\.lr: unknown key 'lr'\. Did you mean 'optimizer\.lr'\?"),
         (TrainConfig, {"norm": {"name": "rmsnorm", "lr": 3}}, r"norm\.lr: .*no option.*Did you mean 'optimizer\.lr'\?"),

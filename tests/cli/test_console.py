@@ -50,7 +50,7 @@ def test_an_axis_shows_every_variant_with_its_options(axis, capsys):
     for name in registry.names(axis):
         assert f"{axis}={name}" in text
         for option in registry.entry(axis, name).config.__dataclass_fields__:
-            assert f"{axis}.{option}=" in text or f"{axis}.{name}.{option}=" in text  # in a list, of each
+            assert (f"{axis}.{name}.{option}=" if axis == "clean" else f"{axis}.{option}=") in text  # steps by name
     assert (
         registry.axis_named(axis).default is None or f"{axis}={registry.axis_named(axis).default} (the default)" in text
     )

@@ -25,7 +25,7 @@ def test_a_call_that_never_returns_ends_in_time():
     started = time.monotonic()
     with pytest.raises(TimeoutError):
         network.within(0.1, threading.Event().wait)
-    assert time.monotonic() - started < 60  # not never
+    assert time.monotonic() - started < 1
 
 
 def test_a_file_is_downloaded_whole_and_compared_with_its_hash():

@@ -28,7 +28,7 @@ def test_a_network_that_never_answers_is_an_error_that_names_the_cache_folder_no
     started = time.monotonic()
     with pytest.raises(UserError, match=r"TIKTOKEN_CACHE_DIR") as error:
         load_encoding("gpt2", seconds=0.5)
-    assert time.monotonic() - started < 60  # not never
+    assert time.monotonic() - started < 2
     assert "'gpt2'" in str(error.value)
     assert "encoding=path/to" in str(error.value)
     assert ANSWER_SECONDS <= 9  # the default, with room for starting Python, stays within 10 s

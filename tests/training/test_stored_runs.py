@@ -126,7 +126,7 @@ def test_a_configuration_that_is_an_attack_is_refused_in_no_time(configure, reco
     started = time.process_time()
     with pytest.raises(UserError, match=message):
         composed(configure, record.folder)
-    assert time.process_time() - started < 30  # unchecked, hours
+    assert time.process_time() - started < 3
     assert not Path("hacked").exists()
 
 
@@ -240,4 +240,4 @@ def test_a_model_of_no_size_a_machine_holds_is_refused_at_once(record, change, m
     started = time.process_time()
     with pytest.raises(UserError, match=message):
         load_checkpoint(last)
-    assert time.process_time() - started < 30  # unchecked, hours
+    assert time.process_time() - started < 2

@@ -28,7 +28,7 @@ def test_wandb_works_offline_without_an_account(configure, monkeypatch):
     began = time.monotonic()
     folder = fit(configure(logger={"name": "wandb"})).folder
     assert list(folder.glob("wandb/offline-run-*/run-*.wandb"))
-    assert time.monotonic() - began < 90  # with a key and no network it waits for 100 s
+    assert time.monotonic() - began < 30
 
 
 def test_a_resumed_run_goes_on_in_the_same_wandb_run(configure):
