@@ -1,0 +1,1 @@
+"""Every variant beside the simplest correct PyTorch writing of the same maths."""
