@@ -167,6 +167,8 @@ def _option_differences(architecture: Architecture, model: GPT) -> Iterator[str]
         yield f"queries and keys are {'normed' if architecture.qk_norm else 'not normed'} (attention.qk_norm)"
     elif attention.qk_norm_over != architecture.qk_norm_over:
         yield f"queries and keys are normed over {architecture.qk_norm_over} (attention.qk_norm_over)"
+    if model.embedding_norm is not None:
+        yield "what is embedded is not normed, and here sites.norm.embedding is set"
     if architecture.whole_head and position.options.fraction < 1:
         yield "whole heads are turned, and here position.fraction is less than 1"
     if len({block.spec("norm", site).options.eps for site in _norms(architecture)} | {eps_of(model)}) > 1:

@@ -46,7 +46,7 @@ def shape_of(model: GPT) -> Shape:
         values = tuple(layer.get(key, "absent") for layer in layers)
         shape[key] = values[0] if len(set(values)) == 1 else values
     outside = [("position", model.position), ("residual", model.residual), ("norm.final", model.final_norm)]
-    outside.append(("linear.head", model.head.linear))
+    outside += [("norm.embedding", model.embedding_norm), ("linear.head", model.head.linear)]
     for prefix, part in outside:
         if part is not None:
             axis, _, site = prefix.partition(".")

@@ -72,6 +72,8 @@ class Output(NamedTuple):
 class GPT(nn.Module):
     """tokens (B, T) -> embedding (B, T, d_model) -> stream of the blocks -> final norm -> logits (B, T, vocab_size).
 
+    ``sites.norm.embedding`` norms what is embedded (BLOOM, arXiv:2211.05100); none is there otherwise.
+
     Build one with :meth:`create` (initialised, on a device) or :meth:`on_meta` (shapes only, no memory).
     provides: names of the tensors some part hands on. returns: those of them an Output holds.
     """
@@ -82,6 +84,7 @@ class GPT(nn.Module):
         outside = spec.context()
         self.embedding = outside.build("embedding")
         self.position = _build_embedding_position(outside)
+        self.embedding_norm = _build_embedding_norm(outside)
         self.dropout = nn.Dropout(spec.dropout)
         self.residual = outside.build("residual", "model")
         provided = handed_on(self.embedding, frozenset(), "embedding")
@@ -139,6 +142,8 @@ class GPT(nn.Module):
         x = self.embedding(tokens, call, None if state is None else state.embedding)  # (B, T, d_model)
         if self.position is not None:
             x = x + self.position.embed(call)
+        if self.embedding_norm is not None:
+            x = self.embedding_norm(x)
         stream = self.residual.open(self.dropout(x))
         for layer, block in enumerate(self.blocks):
             stream = self._through(
@@ -208,6 +213,8 @@ class GPT(nn.Module):
         parts = {"embedding": self.embedding.cost(work)}
         if self.position is not None:
             parts["position"] = self.position.cost(work)
+        if self.embedding_norm is not None:
+            parts["embedding_norm"] = self.embedding_norm.cost(per_token)
         parts["residual"] = self.residual.cost(per_token)
         parts |= {f"blocks.{layer}": block.cost(work) for layer, block in enumerate(self.blocks)}
         if self.final_norm is not None:
@@ -245,6 +252,13 @@ def _build_embedding_position(outside: BuildContext) -> Any:
     if "embedding" not in registry.get("position", chosen.name).places:
         return None
     return outside.build("position", frozenset({"embedding"}), outside.d_model)
+
+
+def _build_embedding_norm(outside: BuildContext) -> Any:
+    """The norm of what is embedded, token and position together; only where one is chosen for this very place."""
+    if "embedding" not in outside.block.sites.get("norm", {}):
+        return None
+    return outside.norm(site="embedding")
 
 
 def refuse_without_weights(spec: ModelSpec) -> None:

@@ -39,6 +39,7 @@ def _part(draw: random.Random, axis: str) -> dict[str, Any]:
 
 
 def _sites() -> list[tuple[str, str]]:
-    """(axis, site) of every named place in the default model."""
-    parts = [part for part in GPT.on_meta(make_spec()).modules() if isinstance(part, Part)]
+    """(axis, site) of every named place in the default model, and of the norm that is there only where it is chosen."""
+    model = GPT.on_meta(make_spec(sites={"norm": {"embedding": "rmsnorm"}}))
+    parts = [part for part in model.modules() if isinstance(part, Part)]
     return sorted({(part.axis, part.site) for part in parts if part.site is not None})

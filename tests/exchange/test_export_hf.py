@@ -116,6 +116,7 @@ REFUSED = {
     "residual.name is layerscale": {"residual": "layerscale"},
     "linear.down.name is ternary": {"sites": {"linear": {"down": "ternary"}}},
     "norm.final.name is layernorm": {"sites": {"norm": {"final": "layernorm"}}},
+    "norm.embedding.name is rmsnorm": {"sites": {"norm": {"embedding": "rmsnorm"}}},
     "norm.final.eps is 0.1": {"sites": {"norm": {"final": {"name": "rmsnorm", "eps": 0.1}}}},
     "head.softcap is 3.0": {"head": {"name": "linear", "softcap": 3.0}},
     "share.block: cycle: layers that share": {"share": {"block": "cycle"}},

@@ -193,6 +193,7 @@ def test_a_vocabulary_that_llama_cpp_would_read_otherwise_is_left_to_token_ids(t
         ({"attention": {"name": "causal", "n_kv_head": 3}}, "even groups"),
         ({"attention": "linear"}, "attention is causal, and here linear"),
         ({"sites": {"norm": {"final": {"name": "rmsnorm", "eps": 0.5}}}}, "one eps"),
+        ({"sites": {"norm": {"embedding": {"name": "rmsnorm"}}}}, "sites.norm.embedding is set"),
         ({"sites": {"linear": {"down": {"name": "ternary"}}}}, "linear is linear, and at down here ternary"),
         ({"share": {"mlp": "run"}}, "layers share"),
         ({"position": {"name": "rope", "fraction": 0.5}}, "whole heads"),

@@ -145,6 +145,19 @@ def test_a_site_takes_its_own_choice_and_every_other_the_block_s():
     assert model.blocks[0].mlp_norm.name == "rmsnorm"
 
 
+def test_what_is_embedded_is_normed_where_a_norm_is_chosen_for_it():
+    bare = GPT.create(make_spec(position="learned"))
+    assert bare.embedding_norm is None
+    model = GPT.create(make_spec(position="learned", sites={"norm": {"embedding": "layernorm"}}))
+    seen = []
+    model.blocks[0].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    model(TOKENS)
+    table, places = model.embedding.weight[TOKENS], model.position.weight[:16]
+    torch.testing.assert_close(seen[0], F.layer_norm(table + places, (32,), eps=1e-5))
+    assert model.cost(Work(1, 1, 1)).parts["embedding_norm"].params == 32
+    assert model.parameter_count() == bare.parameter_count() + 32
+
+
 def test_a_site_that_nothing_asks_for_is_refused_with_the_list():
     with pytest.raises(
         UserError, match=r"sites.linear.donw: no part of this model asks for linear 'donw'.*\n.*down, gate, k"

@@ -29,7 +29,11 @@ class LayerNorm(Norm):
         eps: PositiveFloat = 1e-5
         bias: bool | None = None
 
-    cases = [{"eps": 0.1}, {"bias": False}, {"bias": True, "with": {"bias": False}}]
+    cases = [
+        {"eps": 0.1},
+        {"bias": False, "with": {"sites": {"norm": {"embedding": {"name": "layernorm", "eps": 0.1}}}}},
+        {"bias": True, "with": {"bias": False}},
+    ]
 
     def __init__(self, config: Config, ctx: BuildContext, width: int):
         super().__init__()
