@@ -27,3 +27,10 @@ def softermax(part, scores):
 def relumax(part, scores):
     weights = torch.relu(scores) / part.divisor
     return weights / (scores > -torch.inf).sum(dim=-1, keepdim=True) if part.length_scale else weights
+
+
+@plain("softmax", "softmax1")
+def softmax1(part, scores):
+    largest = torch.maximum(scores.max(dim=-1, keepdim=True).values, part.c)
+    powers = torch.exp(scores - largest)
+    return powers / (torch.exp(part.c - largest) + powers.sum(dim=-1, keepdim=True))

@@ -123,7 +123,7 @@ class CausalAttention(Attention):
 
         key_index: (S,) index of each key, None when the keys are this call's tokens.
         """
-        attend = self.attend_fused if self.softmax.fused and self.softcap is None else self.attend_explicitly
+        attend = self.attend_fused if self._takes_fused else self.attend_explicitly
         y = attend(q, k.to(q.dtype), v.to(q.dtype), call.span, key_index)
         return self.o(y.transpose(1, 2).flatten(2))  # (B, T, H d) -> (B, T, C)
 
@@ -131,6 +131,10 @@ class CausalAttention(Attention):
         """PyTorch's fused kernel: scores are never stored."""
         k, v = self._even_groups(k), self._even_groups(v)
         mask, is_causal = self._mask(q, k, span, key_index)
+        sink = self.softmax.sink()
+        if sink is not None:
+            mask, is_causal = self._mask_with_sink(q, k, mask, is_causal, sink), False
+            k, v = (F.pad(x, (0, 0, 0, 1)) for x in (k, v))  # (B, n_kv_head, S + 1, d)
         return F.scaled_dot_product_attention(
             q,
             k,
@@ -154,6 +158,11 @@ class CausalAttention(Attention):
         scores = scores.masked_fill(~span.visible(index, self.window), -math.inf)
         weights = F.dropout(self.softmax(scores), self.dropout, self.training)
         return weights.to(v.dtype) @ v  # (B, H, T, d)
+
+    @property
+    def _takes_fused(self) -> bool:
+        """Whether the fused kernel knows all that was chosen."""
+        return self.softmax.fused and self.softcap is None
 
     @property
     def biased(self) -> bool:
@@ -180,6 +189,20 @@ class CausalAttention(Attention):
             return visible, False
         return self._bias(q, span, index).to(q.dtype).masked_fill(~visible, -math.inf), False
 
+    def _mask_with_sink(self, q: Tensor, k: Tensor, mask: Tensor | None, is_causal: bool, sink: Tensor) -> Tensor:
+        """The mask for one more key at the end, which every query sees with the score ``sink``: (..., T, S + 1).
+
+        SDPA's own causality counts from the first key, so a query would take the last one's place for its own.
+        """
+        if mask is None:
+            mask = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device)
+            mask = mask.tril() if is_causal else mask
+        if mask.dtype == torch.bool:
+            mask = torch.zeros_like(mask, dtype=q.dtype).masked_fill(~mask, -math.inf)
+        *rows, _ = torch.broadcast_shapes(mask[..., :1].shape, sink.shape)
+        mask = torch.cat([mask.expand(*rows, -1), sink.to(q.dtype).expand(*rows, 1)], dim=-1)
+        return mask if mask.ndim != 3 else mask[None]  # three dimensions would take the slow kernel
+
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # (B, T, heads d) -> (B, heads, T, d)
 
@@ -199,6 +222,8 @@ class CausalAttention(Attention):
         heads, width, kv_width = work.batch * self.n_head, self.head_dim, 2 * self.n_kv_head * self.head_dim
         keys, pairs = self._keys(work), self._pairs(work)
         scores = work.over(heads * work.tokens, heads * pairs)
+        sink = work.dense and self._takes_fused and self.softmax.sink() is not None
+        keys, pairs = keys + sink, pairs + sink * work.tokens  # torch multiplies that key's zeros
         useful = heads * pairs * width
         cached = work.cache_bits if work.context > work.tokens else None
         products = (
