@@ -3,7 +3,7 @@ backward.
 
 python -m benchmarks.attention_paths [rounds=15]
 
-What attention/causal.py does follows from this table; run it again on another machine before changing that.
+What attention/scores.py does follows from this table; run it again on another machine before changing that.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import time
 import torch
 
 from minigpt.components.attention.causal import CausalAttention
-from minigpt.components.base import Span
+from minigpt.components.attention.scores import per_query_head
+from minigpt.components.call import Span
 from minigpt.model import GPT, ModelSpec
 from minigpt.testing import make_spec
 
@@ -43,7 +44,9 @@ def compare(spec: ModelSpec, batch: int, rounds: int) -> dict[str, list[float]]:
     span = Span(0, spec.block_size, torch.device("cpu"))
 
     def repeated(q, k, v, span, key_index):
-        return attention.attend_fused(q, attention._per_query_head(k), attention._per_query_head(v), span, key_index)
+        return attention.attend_fused(
+            q, per_query_head(k, spec.n_head), per_query_head(v, spec.n_head), span, key_index
+        )
 
     ways = {"fused": attention.attend_fused, "fused, heads repeated": repeated, "explicit": attention.attend_explicitly}
     times: dict[str, list[float]] = {way: [] for way in ways}

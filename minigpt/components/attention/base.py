@@ -37,6 +37,12 @@ class Attention(Part):
     places: ClassVar[frozenset[Place]] = frozenset()
     silent: bool = False
 
+    @property
+    def path(self) -> str:
+        """How torch computes it as it is configured, in a few words for the table of layers: ``fused``, ``explicit, for
+        its softcap``, ``in chunks of 64``."""
+        return "as written"
+
     def forward(self, x: Tensor, call: Call, state: Any = None) -> Tensor:
         raise NotImplementedError
 

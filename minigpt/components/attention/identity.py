@@ -17,6 +17,8 @@ from minigpt.registry import register
 class IdentityAttention(Attention):
     """y = x: tokens do not see each other. What a model knows from the last token alone."""
 
+    path = "nothing to compute"
+
     def __init__(self, config: Any, ctx: BuildContext):
         super().__init__()
 

@@ -71,6 +71,10 @@ class LinearAttention(Attention):
         self.o = ctx.linear(inner, ctx.d_model, site="o", role="residual_out")
         self.position = self.build_position(ctx)
 
+    @property
+    def path(self) -> str:
+        return f"in chunks of {self.chunk}"
+
     def new_state(self, batch: int, capacity: int, device: torch.device, dtype: torch.dtype) -> LinearState:
         return LinearState(batch, self.n_head, self.head_dim, device)
 
