@@ -26,7 +26,8 @@ from minigpt.model import GPT
 aten = torch.ops.aten
 _FUSED = [
     aten._softmax, aten._log_softmax, aten.native_layer_norm, aten.gelu, aten.silu, aten._fused_rms_norm, aten.elu,
-    aten.softplus, aten.leaky_relu, aten.hardtanh, aten.mish, aten.logsumexp,
+    aten.softplus, aten.leaky_relu, aten.hardtanh, aten.mish, aten.logsumexp, aten.celu, aten.hardswish,
+    aten.hardsigmoid, aten.softshrink, aten._prelu_kernel, aten.native_group_norm,
 ]  # fmt: skip
 
 
@@ -42,7 +43,7 @@ ELEMENTWISE = {
     "clamp_min": "cmp", "clamp_max": "cmp", "maximum": "max", "minimum": "max", "ceil": "round", "floor": "round",
     "round": "round", "trunc": "round", "abs": "abs", "sigmoid": "sigmoid", "pow": "mul", "neg": "neg",
     "where": "select", "sign": "cmp", "eq": "cmp", "ne": "cmp", "lt": "cmp", "le": "cmp", "gt": "cmp", "ge": "cmp",
-    "fmod": "mul", "remainder": "mul",
+    "fmod": "mul", "remainder": "mul", "true_divide": "mul",
 }  # fmt: skip
 """aten operation -> what one element of its result costs. A division is a multiplication: whoever takes the reciprocal
 once per row says so in ``hardware_form``."""
@@ -54,6 +55,8 @@ REDUCTIONS = {
     "scatter_add": "add", "scatter_reduce": "add", "cummax": "max",
 }  # fmt: skip
 """aten operation -> what one element of its input costs."""
+SEARCHES = {"bucketize": 1, "searchsorted": 0}
+"""aten operation -> which argument is the sorted one: a binary search compares log2 of its length times."""
 PRODUCTS = {"mm", "bmm", "addmm", "baddbmm", "convolution", "mv", "dot"}
 FREE = {
     "clone", "copy", "_to_copy", "cat", "stack", "constant_pad_nd", "embedding", "index", "index_select", "gather",
@@ -65,7 +68,7 @@ FREE = {
     "resolve_conj", "nan_to_num", "set_", "_unsafe_view",
 }  # fmt: skip
 """Moves and makes numbers; a mask is no arithmetic either."""
-_COUNTED = {*ELEMENTWISE, *COMPOSED, *REDUCTIONS, *FREE}
+_COUNTED = {*ELEMENTWISE, *COMPOSED, *REDUCTIONS, *SEARCHES, *FREE}
 RANDOM = {
     "rand", "randn", "randint", "rand_like", "randn_like", "randint_like", "randperm", "bernoulli", "native_dropout",
     "normal", "uniform", "multinomial", "exponential", "random", "log_normal", "cauchy", "geometric", "poisson",
@@ -202,6 +205,8 @@ class Trace(TorchDispatchMode):
             counted.update({"add": 3 * n, "mul": n + 2 * outputs[0].numel()})
         elif name in ELEMENTWISE:
             counted[ELEMENTWISE[name]] += outputs[0].numel()
+        elif name in SEARCHES:  # of n places to end in, one more than there are bounds
+            counted["cmp"] += outputs[0].numel() * inputs[SEARCHES[name]].shape[-1].bit_length()
         elif name in COMPOSED:
             counted.update({op: n * outputs[0].numel() for op, n in COMPOSED[name].items()})
         elif name not in FREE and name not in RANDOM:

@@ -40,21 +40,6 @@ def test_dyt_is_the_paper_s_formula():
     torch.testing.assert_close(dyt(x), dyt.gain * torch.tanh(dyt.alpha * x) + dyt.bias)
 
 
-@pytest.mark.parametrize(
-    ("name", "definition"),
-    [
-        ("relu", lambda x: x * (x > 0)),
-        ("squared_relu", lambda x: (x * (x > 0)) ** 2),
-        ("silu", lambda x: x / (1 + torch.exp(-x))),
-        ("gelu_tanh", lambda x: x / 2 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))),
-        ("gelu", lambda x: x * 0.5 * (1 + torch.erf(x / math.sqrt(2)))),
-    ],
-)
-def test_activations_are_their_definitions(name, definition):
-    x = values(4, 16).double()
-    torch.testing.assert_close(part("activation", name)(x), definition(x))
-
-
 def test_rope_equals_the_rotation_of_llama():
     from transformers.models.llama.configuration_llama import LlamaConfig
     from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding, apply_rotary_pos_emb
