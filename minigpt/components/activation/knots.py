@@ -44,7 +44,7 @@ def place(x: Tensor, low: float, per_unit: float, most: int) -> Tensor:
     return ((x.detach() - low) * per_unit).clamp(0, most).long().clamp_(min=0)
 
 
-def on_lines(x: Tensor, index: Tensor, gaps: Tensor, knots: Tensor, heights: Tensor) -> Tensor:
+def on_lines(x: Tensor, index: Tensor, gaps: Tensor | float, knots: Tensor, heights: Tensor) -> Tensor:
     """slope x + intercept of the piece that ``index`` says; x, index: (R, N), one row or one per channel.
 
     gaps: (R, n - 1) or one number. knots: (n,) or (R, n). heights: (R, n). The outermost lines go on beyond the knots.

@@ -42,6 +42,9 @@ class PiecewiseLinear(Activation):
         {"function": "tanh", "learned": True, "per_channel": True},
     ]
 
+    heights: Tensor
+    knots: Tensor
+
     def __init__(self, config: Config, ctx: BuildContext, width: int):
         super().__init__(config, ctx, width)
         if config.per_channel and not config.learned:
