@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from minigpt.components.base import Part
+from minigpt.errors import UserError
 
 Role = Literal["weight", "residual_out", "embedding", "position", "head", "conv", "router", "gain", "bias", "scalar"]
 """What a parameter is for. Init policies and optimizers go by role, never by name.
@@ -82,7 +83,10 @@ class Initialiser:
 
     def constant(self, parameter: Tensor, value: float, role: Role) -> None:
         """A gain, bias or scalar that starts at ``value``."""
-        self._put(parameter, self._claim(parameter, role), lambda _: torch.full(parameter.shape, value))
+        name = self._claim(parameter, role)
+        if abs(value) > torch.finfo(torch.float32).max:
+            raise UserError(f"{name}: cannot start at {value:g}, which is beyond what numbers of 32 bits hold")
+        self._put(parameter, name, lambda _: torch.full(parameter.shape, value))
 
     def values(self, parameter: Tensor, values: Tensor | Callable[[torch.Generator], Tensor], role: Role) -> None:
         """A parameter that starts as a tensor of its shape, or as what a function draws from the generator given."""

@@ -40,48 +40,6 @@ def test_dyt_is_the_paper_s_formula():
     torch.testing.assert_close(dyt(x), dyt.gain * torch.tanh(dyt.alpha * x) + dyt.bias)
 
 
-def test_rope_equals_the_rotation_of_llama():
-    from transformers.models.llama.configuration_llama import LlamaConfig
-    from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding, apply_rotary_pos_emb
-
-    q, k = values(2, 4, 16, 8), values(2, 4, 16, 8) + 1
-    reference = LlamaRotaryEmbedding(LlamaConfig(hidden_size=32, num_attention_heads=4, max_position_embeddings=16))
-    cos, sin = reference(q, torch.arange(16)[None])
-    expected_q, expected_k = apply_rotary_pos_emb(q, k, cos, sin)
-    rope = part("position", "rope")
-    torch.testing.assert_close(rope.rotate(q, call(), "query"), expected_q, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(rope.rotate(k, call(), "key"), expected_k, atol=1e-5, rtol=1e-5)
-
-
-def test_rope_scores_depend_on_distance_alone():
-    rope = part("position", "rope", fraction=0.5)
-    q, k = values(1, 4, 1, 8), values(1, 4, 1, 8) + 1
-
-    def score(query: int, key: int) -> torch.Tensor:
-        turned = rope.rotate(q, call(query, 1), "query"), rope.rotate(k, call(key, 1), "key")
-        return (turned[0] * turned[1]).sum(-1)
-
-    torch.testing.assert_close(score(5, 2), score(15, 12), atol=1e-5, rtol=1e-5)
-
-
-def test_rope_turns_narrow_inputs_by_exact_angles():
-    x, rope = values(1, 4, 16, 8).bfloat16(), part("position", "rope")
-    wide = rope.rotate(x.float(), call(), "key")
-    assert torch.equal(rope.rotate(x, call(), "key"), wide.bfloat16())
-
-
-def test_alibi_slopes_are_the_paper_s():
-    from minigpt.components.position.alibi import alibi_slopes
-
-    assert alibi_slopes(8) == [2.0**-h for h in range(1, 9)]
-    assert alibi_slopes(12) == pytest.approx([2.0**-h for h in range(1, 9)] + [2**-0.5, 2**-1.5, 2**-2.5, 2**-3.5])
-
-
-def test_alibi_bias_is_minus_slope_times_distance():
-    bias = part("position", "alibi").score_bias(values(1, 4, 1, 8), torch.tensor([3]), torch.arange(4))
-    assert bias[0, 0].tolist() == pytest.approx([-3 / 4, -2 / 4, -1 / 4, 0])
-
-
 def test_ternary_weights_take_three_values_and_activations_one_scale_per_token():
     from minigpt.components.linear.ternary import quantise_per_token, ternary
 

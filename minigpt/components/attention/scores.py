@@ -73,6 +73,8 @@ class SoftmaxAttention(Attention):
         """The option that the fused kernel does not know; None when there is none."""
         if not self.softmax.fused:
             return f"softmax={self.softmax.name}"
+        if self.biased and self.position.reads_scores:
+            return f"position={self.position.name}"
         return None if self.softcap is None else "softcap"
 
     @property
@@ -129,10 +131,10 @@ class SoftmaxAttention(Attention):
         if self.softcap is not None:
             scores = self.softcap * torch.tanh(scores / self.softcap)
         index = span.index if key_index is None else key_index
+        scores = scores.masked_fill(~span.visible(index, self.window), -math.inf)
         if self.biased:
-            scores = scores + self._bias(q, span, index)
-        weights = self.weights(scores.masked_fill(~span.visible(index, self.window), -math.inf))
-        return F.dropout(weights, self.dropout, self.training).to(v.dtype) @ v  # (B, H, T, w_v)
+            scores = scores + self._bias(q, span, index, scores)
+        return F.dropout(self.weights(scores), self.dropout, self.training).to(v.dtype) @ v  # (B, H, T, w_v)
 
     def weights(self, scores: Tensor) -> Tensor:
         """(B, H, T, S), -inf where masked -> the weights; a sink takes part in the softmax and is then left out."""
@@ -141,9 +143,9 @@ class SoftmaxAttention(Attention):
         sink = self.sinks.to(scores.dtype)[:, None, None].expand(*scores.shape[:-1], 1)
         return self.softmax(torch.cat([scores, sink], dim=-1))[..., :-1]
 
-    def _bias(self, q: Tensor, span: Span, key_index: Tensor) -> Tensor:
+    def _bias(self, q: Tensor, span: Span, key_index: Tensor, scores: Tensor | None = None) -> Tensor:
         """(H, T, S) or (B, H, T, S)."""
-        return self.position.score_bias(q, span.positions, span.positions_at(key_index))
+        return self.position.score_bias(q, span.positions, span.positions_at(key_index), scores)
 
     def _mask(self, q: Tensor, k: Tensor, span: Span, key_index: Tensor | None) -> tuple[Tensor | None, bool]:
         """What SDPA needs: (mask, is_causal), never both. No mask is built where causality alone, or nothing, hides a

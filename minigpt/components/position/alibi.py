@@ -32,7 +32,9 @@ class Alibi(Position):
     def init_buffers(self) -> None:
         self.slopes.copy_(torch.tensor(alibi_slopes(self.slopes.numel())))
 
-    def score_bias(self, q: Tensor, query_position: Tensor, key_position: Tensor) -> Tensor:
+    def score_bias(
+        self, q: Tensor, query_position: Tensor, key_position: Tensor, scores: Tensor | None = None
+    ) -> Tensor:
         distance = query_position[..., :, None] - key_position[..., None, :]  # (T, S) or (B, T, S)
         return -self.slopes[:, None, None] * distance.clamp_min(0)[..., None, :, :]  # the future is masked anyway
 

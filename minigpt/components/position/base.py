@@ -22,10 +22,12 @@ class Position(Part):
 
     places: where the encoding acts, each a method: ``embedding`` adds to the token embedding, ``rotary`` turns queries
     and keys, ``score`` adds to the scores. An encoding may act at several. serves: the places this instance is for; it
-    owns only the parameters they use. width: of what it turns or adds to.
+    owns only the parameters they use. width: of what it turns or adds to. reads_scores: whether ``score_bias`` is a
+    function of the scores, so that attention has to compute them one by one.
     """
 
     places: ClassVar[frozenset[Place]]
+    reads_scores: ClassVar[bool] = False
 
     def __init__(self, config: Any, ctx: BuildContext, serves: frozenset[Place], width: int):
         super().__init__()
@@ -39,11 +41,13 @@ class Position(Part):
         """x: (B, H, T, width), queries or keys of this call's tokens -> the same, turned by position."""
         raise NotImplementedError
 
-    def score_bias(self, q: Tensor, query_position: Tensor, key_position: Tensor) -> Tensor:
-        """(H, T, S) or (B, H, T, S), added to the scores.
+    def score_bias(
+        self, q: Tensor, query_position: Tensor, key_position: Tensor, scores: Tensor | None = None
+    ) -> Tensor:
+        """(H, T, S) or (B, H, T, S), added to the scores. What lies in the future, or is padding, stays masked.
 
         q: (B, H, T, d), the queries. query_position: (T,), key_position: (S,); (B, T) and (B, S) when rows are padded.
-        What lies in the future, or is padding, is masked afterwards.
+        scores: (B, H, T, S), scaled, -inf where a key is not seen; for an encoding that ``reads_scores``.
         """
         raise NotImplementedError
 
