@@ -27,7 +27,7 @@ aten = torch.ops.aten
 _FUSED = [
     aten._softmax, aten._log_softmax, aten.native_layer_norm, aten.gelu, aten.silu, aten._fused_rms_norm, aten.elu,
     aten.softplus, aten.leaky_relu, aten.hardtanh, aten.mish, aten.logsumexp, aten.celu, aten.hardswish,
-    aten.hardsigmoid, aten.softshrink, aten._prelu_kernel, aten.native_group_norm,
+    aten.hardsigmoid, aten.softshrink, aten._prelu_kernel, aten.native_group_norm, aten.log_sigmoid_forward,
 ]  # fmt: skip
 
 

@@ -1,0 +1,45 @@
+"""An exponential below zero, a polynomial above."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+import torch
+from torch import Tensor
+
+from minigpt.components.base import BuildContext
+from minigpt.components.softmax.elementwise import Elementwise, beside_power, power_operations
+from minigpt.registry import register
+from minigpt.schema import PositiveFloat, Range, options
+
+
+@register("softmax", "exppolymax")
+class ExpPolyMax(Elementwise):
+    """y / divisor, with y = base^s below 0 and (s + shift)^power + y0 above: it cannot overflow as an exponential does.
+
+    shift = (log(base) / power)^(1 / (power - 1)) and y0 = 1 - shift^power make value and slope the same from both sides
+    of 0, whatever the base. A constant divisor folds into the value projection, the base into the exponential.
+    """
+
+    @options
+    class Config:
+        base: Annotated[float, Range(gt=1)] = math.e
+        power: Annotated[float, Range(gt=1)] = 2.0
+        divisor: PositiveFloat = 1000.0
+
+    cases = [{"base": 2.0}, {"power": 3.0, "divisor": 4.0}, {"power": 1.5}]
+
+    def __init__(self, config: Config, ctx: BuildContext):
+        super().__init__(config.divisor)
+        self.log_base, self.power = math.log(config.base), config.power
+        self.shift = (self.log_base / self.power) ** (1 / (self.power - 1))
+        self.operations = power_operations(self.power) | {"cmp": 3, "select": 1, "add": 2}
+        self.operations |= {"exp": self.operations.get("exp", 0) + 1}
+        self.beside = beside_power(self.power)
+        self.beside |= {"mul": self.beside["mul"] + 1}
+
+    def function(self, scores: Tensor) -> Tensor:
+        below = torch.exp(scores.clamp_max(0) * self.log_base)
+        above = (scores.relu() + self.shift).pow(self.power) + (1 - self.shift**self.power)
+        return torch.where(scores > 0, above, below)
