@@ -162,7 +162,7 @@ def test_softmax1_on_the_fused_path_is_the_explicit_one_in_values_and_gradients(
         getattr(module, "init_buffers", lambda: None)()
     with torch.no_grad():
         attention.softmax.c.copy_(values(*attention.softmax.c.shape))
-    assert attention._takes_fused
+    assert attention.path == "fused"
     padding = torch.tensor([0, 3])
     for span in (Span(0, 16, DEVICE), Span(0, 16, DEVICE, padding), Span(15, 1, DEVICE), Span(12, 4, DEVICE, padding)):
         found = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from minigpt.components.base import Part
@@ -30,3 +31,9 @@ class Softmax(Part):
         """The score of one more key, of value zero, beside which the fused kernel computes this function: (1,) or
         (H, 1, 1). None: there is no such key."""
         return None
+
+
+def softmax_beside(scores: Tensor, sink: Tensor) -> Tensor:
+    """Softmax of each row and one more score, without that one's weight. sink: (1,) or (H, 1, 1)."""
+    column = sink.to(scores.dtype).expand(*scores.shape[:-1], 1)
+    return torch.softmax(torch.cat([scores, column], dim=-1), dim=-1)[..., :-1]

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from minigpt.components.base import BuildContext
 from minigpt.components.initialiser import Initialiser
-from minigpt.components.softmax.base import Softmax
+from minigpt.components.softmax.base import Softmax, softmax_beside
 from minigpt.cost import Cost, Work
 from minigpt.errors import UserError
 from minigpt.registry import register
@@ -75,9 +75,3 @@ class Softmax1(Softmax):
         ops = {"max": beside, "sub": beside, "exp": beside, "add": beside, "mul": n, "recip": work.rows}
         weights = {"native": params} if params else {}
         return Cost(params=params, weights_read=weights, ops=ops, activations=2 * n, reductions=2, passes=3)
-
-
-def softmax_beside(scores: Tensor, sink: Tensor) -> Tensor:
-    """Softmax of each row and one more score, without that one's weight. sink: (1,) or (H, 1, 1)."""
-    column = sink.to(scores.dtype).expand(*scores.shape[:-1], 1)
-    return torch.softmax(torch.cat([scores, column], dim=-1), dim=-1)[..., :-1]

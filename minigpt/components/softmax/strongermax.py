@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 from minigpt.components.base import BuildContext
 from minigpt.components.initialiser import Initialiser
-from minigpt.components.softmax.base import Softmax
+from minigpt.components.softmax.base import Softmax, softmax_beside
 from minigpt.components.softmax.elementwise import without_masked
-from minigpt.components.softmax.softmax1 import softmax_beside
 from minigpt.cost import Cost, Work
 from minigpt.errors import UserError
 from minigpt.registry import register
