@@ -217,7 +217,7 @@ def show_axis(axis: str) -> None:
 
 
 def _lines(variant: Variant, known: Abilities) -> list[tuple[str, str]]:
-    lines = [("formerly", ", ".join(variant.aliases))]
+    lines = [("also called", ", ".join(variant.aliases))]
     if variant.axis in _built_with_a_model():
         learned = ", ".join(f"{name} {shape}" for name, shape in known.learned.items())
         lines.append(("learns", learned or "nothing"))

@@ -104,6 +104,14 @@ def refuse_other_streams(blocks: Iterable[nn.Module], ends: Residual) -> None:
                 )
 
 
+def sublayers_followed(blocks: Iterable[Any]) -> int:
+    """Tell every residual how many sub-layers write to the stream before it; returns how many do in all."""
+    earlier = 0
+    for block in blocks:
+        earlier = block.follow(earlier)
+    return earlier
+
+
 def tie_again(model: nn.Module, embedding: nn.Module) -> None:
     """Have a tied head score with the embedding that transforms have left in the model."""
     for part in model.modules():

@@ -24,6 +24,7 @@ from minigpt.model.assembly import (
     refuse_ignored,
     refuse_other_streams,
     refuse_unfilled,
+    sublayers_followed,
     tie_again,
 )
 from minigpt.model.spec import ModelSpec
@@ -100,6 +101,7 @@ class GPT(nn.Module):
         self.returns: frozenset[str] = frozenset()
         self.checkpoint_activations = False
         refuse_other_streams(blocks, self.residual)
+        self.residual.follow(sublayers_followed(blocks))
         refuse_ignored(spec, contexts, outside)
 
     @classmethod

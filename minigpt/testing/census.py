@@ -41,7 +41,7 @@ ELEMENTWISE = {
     "expm1": "exp", "log": "log", "log2": "log", "log1p": "log", "sqrt": "sqrt", "rsqrt": "rsqrt",
     "reciprocal": "recip", "tanh": "tanh", "erf": "erf", "sin": "sin", "cos": "cos", "relu": "cmp", "clamp": "cmp",
     "clamp_min": "cmp", "clamp_max": "cmp", "maximum": "max", "minimum": "max", "ceil": "round", "floor": "round",
-    "round": "round", "trunc": "round", "abs": "abs", "sigmoid": "sigmoid", "pow": "mul", "neg": "neg",
+    "round": "round", "trunc": "round", "abs": "abs", "sigmoid": "sigmoid", "pow": "mul", "neg": "neg", "acos": "lut",
     "where": "select", "sign": "cmp", "eq": "cmp", "ne": "cmp", "lt": "cmp", "le": "cmp", "gt": "cmp", "ge": "cmp",
     "fmod": "mul", "remainder": "mul", "true_divide": "mul",
 }  # fmt: skip

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from minigpt.components.base import BuildContext, Part
 from minigpt.components.call import Call
+from minigpt.components.residual.base import Residual, mixes_values
 from minigpt.cost import Cost, Work
+from minigpt.errors import UserError
 from minigpt.registry import declare
 
 declare("layout", default="pre_norm", scope="block")
@@ -21,12 +23,16 @@ SubLayer = Literal["attention", "mlp"]
 class Layout(Part):
     """Built as ``cls(config, ctx)``. Takes the stream of the block before and returns the next one's, see Residual.
 
-    A layout builds what it wires, mostly by :meth:`build_sublayer`, and nothing else. final_norm: whether the model
-    still needs a norm after its last block.
+    A layout builds what it wires, mostly by :meth:`build_sublayer`, and nothing else. sublayers: what it wires, in this
+    order. final_norm: whether the model still needs a norm after its last block. norms_stream: whether it normalises
+    the stream itself, which must be one then. side_by_side: whether all sub-layers read the stream as it came in.
     """
 
     uses = frozenset({"attention", "mlp", "norm", "residual"})
+    sublayers: ClassVar[tuple[SubLayer, ...]] = ("attention", "mlp")
     final_norm: ClassVar[bool] = True
+    norms_stream: ClassVar[bool] = False
+    side_by_side: ClassVar[bool] = False
     attention: Any
     attention_norm: Any
     attention_residual: Any
@@ -36,10 +42,11 @@ class Layout(Part):
 
     def __init__(self, config: Any, ctx: BuildContext):
         super().__init__()
-        self.build_sublayer(ctx, "attention")
-        self.build_sublayer(ctx, "mlp")
+        for axis in self.sublayers:
+            self.build_sublayer(ctx, axis)
         self.dropout = nn.Dropout(ctx.dropout)
         self.d_model = ctx.d_model
+        self._refuse_what_does_not_join(ctx)
 
     def build_sublayer(self, ctx: BuildContext, axis: SubLayer) -> None:
         """Build ``attention`` or ``mlp`` with its norm and its residual; a silent one gets neither, they are None."""
@@ -47,6 +54,15 @@ class Layout(Part):
         setattr(self, axis, part)
         setattr(self, f"{axis}_norm", None if part.silent else ctx.norm(site=axis))
         setattr(self, f"{axis}_residual", None if part.silent else ctx.build("residual", axis, site=axis))
+
+    def follow(self, earlier: int) -> int:
+        """Tell each residual how many sub-layers have written to the stream it reads; returns how many have after the
+        last."""
+        written = earlier
+        for residual in (part for part in self.children() if isinstance(part, Residual)):
+            residual.follow(earlier if self.side_by_side else written)
+            written += 1
+        return written
 
     def forward(self, stream: Tensor, call: Call, state: Any = None) -> Tensor:
         raise NotImplementedError
@@ -65,3 +81,18 @@ class Layout(Part):
                 if isinstance(part, Part)
             }
         )
+
+    def _refuse_what_does_not_join(self, ctx: BuildContext) -> None:
+        for residual in (part for part in self.children() if isinstance(part, Residual)):
+            if self.norms_stream and residual.stream != Residual.stream:
+                raise UserError(
+                    f"layout={self.name} normalises the stream, and residual={residual.name} works on "
+                    f"{residual.stream}. Choose residual=add, or layout=pre_norm"
+                )
+        attention = getattr(self, "attention", None)
+        if mixes_values(ctx.block) and not getattr(attention, "mixes_values", False):
+            what = f"layout={self.name}" if attention is None else f"attention={attention.name}"
+            raise UserError(
+                f"residual=value_residual mixes the values of attentions, and {what} hands none over. "
+                f"Choose attention=causal, or residual=add"
+            )

@@ -23,6 +23,8 @@ class Parallel(Layout):
     shared_norm: one norm for both, as in GPT-J and Phi (arXiv:2309.05463); its site is ``attention``.
     """
 
+    side_by_side = True
+
     @options
     class Config:
         shared_norm: bool = False

@@ -19,6 +19,7 @@ class PostNorm(Layout):
     """
 
     final_norm = False
+    norms_stream = True
 
     def forward(self, stream: Tensor, call: Call, state: Any = None) -> Tensor:
         if not self.attention.silent:

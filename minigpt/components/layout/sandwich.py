@@ -12,10 +12,11 @@ from minigpt.components.layout.base import Layout
 from minigpt.registry import register
 
 
-@register("layout", "sandwich")
+@register("layout", "sandwich", aliases=["peri_norm"])
 class Sandwich(Layout):
     """x = x + norm(attention(norm(x))); x = x + norm(mlp(norm(x))).  Ding et al. 2021 (CogView), arXiv:2105.13290;
-    Gemma 2, arXiv:2408.00118.
+    Gemma 2, arXiv:2408.00118; as Peri-LN Kim et al. 2025, arXiv:2502.02732, therefore ``peri_norm`` too. The norm of
+    the embedding that Peri-LN adds is ``sites.norm.embedding``.
 
     What a sub-layer adds to the stream is of a size that is learned, however large its own output. The second norm's
     site is ``attention_out`` or ``mlp_out``.
