@@ -28,7 +28,8 @@ class Work:
     included (prefill from nothing: context == tokens; decode: tokens == 1). dense: count masked positions too, as torch
     computes them (T x S), instead of only the visible pairs. cache_bits: width of one cached element of the model's
     working format. last_only: only the last token's logits are wanted. given_rows, given_elements: what :meth:`over`
-    was told, for parts whose input is not one row per token; 0 is a number like any other.
+    was told, for parts whose input is not one row per token; 0 is a number like any other. input_bits: what :meth:`fed`
+    was told.
     """
 
     batch: int
@@ -39,6 +40,7 @@ class Work:
     last_only: bool = False
     given_rows: int | None = None
     given_elements: int | None = None
+    input_bits: int | None = None
 
     def __post_init__(self):
         if self.context < self.tokens:
@@ -71,6 +73,10 @@ class Work:
     def over(self, rows: int, elements: int) -> Work:
         """The same call, seen by a row-wise or element-wise part."""
         return dataclasses.replace(self, given_rows=rows, given_elements=elements)
+
+    def fed(self, bits: int | None) -> Work:
+        """The same call, seen by a linear map whose input was rounded to whole numbers of ``bits`` bits, if any."""
+        return dataclasses.replace(self, input_bits=bits)
 
     def _given(self, what: str, count: int | None) -> int:
         if count is None:

@@ -153,6 +153,10 @@ class BuildContext:
         """An activation of the kind chosen for ``site`` over ``width`` channels."""
         return self.build("activation", width, site=site)
 
+    def quantisers(self, *sites: str) -> Any:
+        """Site -> the quantiser chosen for it, a ModuleDict: kept as ``self.quantise``, called with what passes."""
+        return nn.ModuleDict({site: self.build("quantiser", site=site) for site in sites})
+
     def _taken_over(self, axis: str) -> Part:
         """The part of another layer, whose choices must be this layer's too."""
         owner, place = self.reuse[axis], len(self.built.get(axis, ()))

@@ -172,7 +172,25 @@ def refuse_ignored(spec: ModelSpec, contexts: list[BuildContext], outside: Build
                 f"layout={block.spec('layout')} use no {axis}. Leave {axis}={default}, or choose another "
                 f"{'mlp' if axis == 'activation' else 'attention'}"
             )
+    _refuse_unrounded(layers)
     _refuse_ignored_sites([*spec.blocks, spec.default], [*contexts, outside])
+
+
+def _refuse_unrounded(layers: list[tuple[BlockSpec, BuildContext]]) -> None:
+    """Raise UserError where a block rounds its activations, and its attention or its mlp offers no place for it."""
+    for block, context in layers:
+        chosen = block.spec("quantiser")
+        for axis in ("attention", "mlp"):
+            for part, _ in context.built.get(axis, ()):
+                if chosen != registry.default("quantiser") and "quantiser" not in part.uses and not _silent(part):
+                    raise UserError(
+                        f"quantiser={chosen} would be ignored by {axis}={part.name}, which rounds no activations. "
+                        f"Choose another {axis}, or single places: sites.quantiser.<place>={chosen.name}"
+                    )
+
+
+def _silent(part: Part) -> bool:
+    return bool(getattr(part, "silent", False))
 
 
 def _inside_alone(position: Spec) -> bool:

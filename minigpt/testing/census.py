@@ -98,6 +98,7 @@ class Trace(TorchDispatchMode):
         self._weights = {_storage(w): torch.zeros(w.numel(), dtype=torch.bool) for w in kept}
         self._origin = {_storage(t): "outside" for t in given}
         axes = {name: getattr(module, "axis", "linear") for name, module in model.named_modules()}
+        self._parts = {name for name, module in model.named_modules() if isinstance(module, Part)}
         self._streaming = {name for name, axis in axes.items() if axis != "linear"}
         self._known = {_storage(t) for t in [*model.buffers(), *model.parameters(), *given]}
         self._alive: list[Any] = list(given)
@@ -165,8 +166,13 @@ class Trace(TorchDispatchMode):
         self.within.pop()
 
     def _shares_kernel(self, part: str, other: str) -> bool:
-        is_child = _parent(other) == part and other in self._streaming
+        is_child = self._owner(other) == part and other in self._streaming
         return is_child and part in self.products
+
+    def _owner(self, path: str) -> str:
+        """The part that a part belongs to: the nearest around it, a list or a dictionary between them is none."""
+        above = path.rpartition(".")[0]
+        return above if not above or above in self._parts else self._owner(above)
 
     def _elements(self, storage: int, views: dict[Any, int]) -> int:
         return min(sum(views.values()), self._sizes[storage])
@@ -282,10 +288,6 @@ def _entering(within: list[str], name: str, method: Callable) -> Callable:
 def _plain(func: Any) -> str:
     name = func.overloadpacket.__name__
     return name if name.startswith("__") else name.rstrip("_")
-
-
-def _parent(path: str) -> str:
-    return path.rpartition(".")[0]
 
 
 def _storage(tensor: Tensor) -> int:

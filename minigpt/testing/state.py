@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from typing import Any
 
@@ -86,20 +87,43 @@ def _moved_bits(model: GPT, rows: int, context: int) -> _Moved:
     state, tokens = model.new_state(rows, CAPACITIES[0]), batch(rows, context)
     with torch.no_grad():
         model(tokens[:, :-1], state)
-        held = tensors_in(state, ignore=model.modules())
-        before = {_storage(t): _bytes(t).clone() for t in held}
+        other = copy.deepcopy(state)
+        held = _memories(state, model)
+        before = [_bytes(t).clone() for t in held]
         reads = _Reads(held)
         with told_apart(model, reads.within), reads:
             model(tokens[:, -1:], state)
-    written = 0
-    for tensor in {_storage(t): t for t in tensors_in(state, ignore=model.modules())}.values():
-        now = _bytes(tensor)
-        old = before.get(_storage(tensor), torch.empty(0))
-        if old.shape == now.shape:
-            written += 8 * tensor.itemsize * int((old != now).view(-1, tensor.itemsize).any(dim=1).sum())
-        else:
-            written += 8 * now.numel()
+        kept = [_unchanged(t, old) for t, old in zip(held, before, strict=True)]
+        # What is written may be what was there, such as a zero: it shows where something else was.
+        held_again = _memories(other, model)
+        for tensor, same in zip(held_again, kept, strict=True):
+            _move(tensor, same)
+        before = [_bytes(t).clone() for t in held_again]
+        model(tokens[:, -1:], other)
+    still = [_unchanged(t, old) & same for t, old, same in zip(held_again, before, kept, strict=True)]
+    written = sum(8 * t.itemsize * int((~same).sum()) for t, same in zip(held, still, strict=True))
+    known = {_storage(t) for t in held}
+    for tensor in _memories(state, model):
+        if _storage(tensor) not in known:  # in place of another
+            written += 8 * _bytes(tensor).numel()
     return _Moved(reads.bits, written)
+
+
+def _memories(state: Any, model: GPT) -> list[Tensor]:
+    """One tensor for each piece of memory in a state."""
+    return list({_storage(t): t for t in tensors_in(state, ignore=model.modules())}.values())
+
+
+def _unchanged(tensor: Tensor, before: Tensor) -> Tensor:
+    """Which elements of the memory a tensor lies in have the bytes they had."""
+    return (_bytes(tensor) == before).view(-1, tensor.itemsize).all(dim=1)
+
+
+def _move(tensor: Tensor, where: Tensor) -> None:
+    """Give the numbers there other values; places and counts stay what they are."""
+    if tensor.is_floating_point():
+        flat = torch.empty(0, dtype=tensor.dtype).set_(tensor.untyped_storage())
+        flat[where] += 1
 
 
 class _Reads(TorchDispatchMode):

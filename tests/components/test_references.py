@@ -40,35 +40,6 @@ def test_dyt_is_the_paper_s_formula():
     torch.testing.assert_close(dyt(x), dyt.gain * torch.tanh(dyt.alpha * x) + dyt.bias)
 
 
-def test_ternary_weights_take_three_values_and_activations_one_scale_per_token():
-    from minigpt.components.linear.ternary import quantise_per_token, ternary
-
-    weight = values(32, 32)
-    scale = weight.abs().mean()
-    assert set((ternary(weight) / scale).round().unique().tolist()) == {-1.0, 0.0, 1.0}
-    x = values(3, 16)
-    rounded = quantise_per_token(x, 8)
-    assert torch.equal(quantise_per_token(x[:1], 8), rounded[:1])  # the other tokens do not matter
-    assert ((rounded - x).abs() <= x.abs().amax(-1, keepdim=True) / 127 / 2 + 1e-6).all()
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("bits", [8, 16])
-def test_small_and_zero_rows_quantise_to_finite_values_in_narrow_formats(dtype, bits):
-    from minigpt.components.linear.ternary import quantise_per_token
-
-    x = torch.tensor([[0, 0, 1e-3], [0, 0, 0], [1, -2, 3]], dtype=dtype)
-    rounded = quantise_per_token(x, bits)
-    assert rounded.dtype == dtype
-    torch.testing.assert_close(rounded, x, atol=0.02, rtol=0.01)
-
-
-def test_ternary_passes_the_gradient_of_the_unrounded_map():
-    linear, x = part("linear", "ternary", 32, 32, "weight", False, activation_bits=None), values(4, 32)
-    linear(x).sum().backward()
-    torch.testing.assert_close(linear.weight.grad, x.sum(0).expand(32, 32))
-
-
 @pytest.mark.parametrize(
     "options", [{}, {"window": 5}, {"n_kv_head": 2}, {"n_kv_head": 3}, {"n_kv_head": 1, "window": 3}]
 )

@@ -13,6 +13,7 @@ from minigpt.components.attention.kv_cache import KVCache
 from minigpt.components.attention.scores import SoftmaxAttention, grouped, split_heads
 from minigpt.components.base import BuildContext
 from minigpt.components.call import Call
+from minigpt.components.quantiser.base import quantiser_costs
 from minigpt.cost import Cost, Work
 from minigpt.errors import UserError
 from minigpt.registry import register
@@ -67,7 +68,7 @@ class CausalAttention(SoftmaxAttention):
 
     def __init__(self, config: Config, ctx: BuildContext):
         super().__init__()
-        self.head_dim, self.n_kv_head = ctx.head_dim, grouped(config.n_kv_head, ctx)
+        self.d_model, self.head_dim, self.n_kv_head = ctx.d_model, ctx.head_dim, grouped(config.n_kv_head, ctx)
         if config.window is not None and config.window > ctx.block_size:
             raise UserError(
                 f"attention.window: {config.window} is more than model.block_size={ctx.block_size} and would do "
@@ -84,7 +85,8 @@ class CausalAttention(SoftmaxAttention):
         self.normed_together = config.qk_norm_over == "heads"
         self.q_norm, self.k_norm, self.v_norm = self._build_norms(config, ctx)
         scale = 1 / math.sqrt(config.scale_width or self.head_dim)
-        self.build_scores(ctx, scale=scale, dropout=config.dropout, sinks=config.sinks)
+        rounds = ("attention_input", "q", "k", "v", "attention_output")
+        self.build_scores(ctx, scale=scale, dropout=config.dropout, sinks=config.sinks, rounds=rounds)
 
     def _build_norms(self, config: Config, ctx: BuildContext):
         if config.qk_norm_over != "head" and not config.qk_norm:
@@ -103,18 +105,22 @@ class CausalAttention(SoftmaxAttention):
         return KVCache(batch, self.n_kv_head, capacity, (self.head_dim, self.head_dim), device, dtype)
 
     def forward(self, x: Tensor, call: Call, state: KVCache | None = None) -> Tensor:
+        x = self.quantise["attention_input"](x)
         q, k, v = self.project(x, call)
         k, v, key_index = (k, v, None) if state is None else state.extend(k, v, call.span)  # (B, n_kv_head, S, d)
         y = self.attend(q, k, v, call.span, key_index)
         if self.gate is not None:
             y = y * split_heads(self.gate(x), self.gate_width).sigmoid()  # (B, H, T, 1 or d)
-        return self.o(y.transpose(1, 2).flatten(2))  # (B, T, H d) -> (B, T, C)
+        return self.quantise["attention_output"](self.o(y.transpose(1, 2).flatten(2)))  # (B, T, H d) -> (B, T, C)
 
     def project(self, x: Tensor, call: Call) -> tuple[Tensor, Tensor, Tensor]:
-        """x: (B, T, C) -> queries, keys and values of this call's tokens, normed and turned: (B, heads, T, d) each."""
+        """x: (B, T, C) -> queries, keys and values of this call's tokens, normed, turned and rounded: (B, heads, T, d)
+        each."""
         q, k = self._normed(self.q(x), self.q_norm), self._normed(self.k(x), self.k_norm)
         v = split_heads(self.v(x), self.head_dim)
-        return *self.turn(q, k, call), v if self.v_norm is None else self.v_norm(v)
+        q, k = self.turn(q, k, call)
+        v = v if self.v_norm is None else self.v_norm(v)
+        return self.quantise["q"](q), self.quantise["k"](k), self.quantise["v"](v)
 
     def _normed(self, x: Tensor, norm: nn.Module | None) -> Tensor:
         """(B, T, heads d) -> (B, heads, T, d)."""
@@ -134,14 +140,15 @@ class CausalAttention(SoftmaxAttention):
 
     def cost(self, work: Work) -> Cost:
         width, kv_width = self.n_head * self.head_dim, 2 * self.n_kv_head * self.head_dim
-        parts = {name: getattr(self, name).cost(work) for name in ("q", "k", "v", "o")}
+        rounded = work.fed(self.quantise["attention_input"].bits)
+        parts = {name: getattr(self, name).cost(rounded) for name in ("q", "k", "v")} | {"o": self.o.cost(work)}
         for name, heads in (("q_norm", self.n_head), ("k_norm", self.n_kv_head), ("v_norm", self.n_kv_head)):
             rows = work.all_tokens * (1 if self.normed_together and name != "v_norm" else heads)
             if getattr(self, name) is not None:
                 parts[name] = getattr(self, name).cost(work.over(rows, work.all_tokens * heads * self.head_dim))
         ops, gates = self.score_ops(work), 0
         if self.gate is not None:
-            parts["gate"] = self.gate.cost(work)
+            parts["gate"] = self.gate.cost(rounded)
             gates = work.all_tokens * self.n_head * self.gate_width
             ops = {"exp": gates, "add": gates, "recip": gates} | ops
             ops["mul"] = ops.get("mul", 0) + work.all_tokens * width
@@ -153,5 +160,13 @@ class CausalAttention(SoftmaxAttention):
             matmuls=self.products(work, self.head_dim, self.head_dim),
             ops=ops,
             activations=work.all_tokens * (2 * width + kv_width) + gates,
-            parts=parts | self.score_parts(work, self.n_head + self.n_kv_head),
+            parts=parts | self.score_parts(work, self.n_head + self.n_kv_head) | self._rounding(work),
         )
+
+    def _rounding(self, work: Work) -> dict[str, Cost]:
+        """What rounding costs beside that of the probabilities: a row per token outside, a row per head inside."""
+        tokens = work.all_tokens
+        outside = (tokens, tokens * self.d_model)
+        q, k = ((tokens * heads, tokens * heads * self.head_dim) for heads in (self.n_head, self.n_kv_head))
+        sites = {"attention_input": outside, "q": q, "k": k, "v": k, "attention_output": outside}
+        return quantiser_costs(self.quantise, work, sites)

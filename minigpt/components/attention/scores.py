@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +14,7 @@ from minigpt.components.attention.base import Attention
 from minigpt.components.base import BuildContext
 from minigpt.components.call import Call, Span
 from minigpt.components.initialiser import Initialiser
+from minigpt.components.quantiser.base import quantiser_costs
 from minigpt.cost import Cost, Matmul, Work
 from minigpt.errors import UserError
 
@@ -28,7 +31,7 @@ class SoftmaxAttention(Attention):
     :meth:`score_parts`.
     """
 
-    uses = frozenset({"softmax", "linear", "position"})
+    uses = frozenset({"softmax", "linear", "position", "quantiser"})
     places = frozenset({"rotary", "score"})
     window: int | None = None
     softcap: float | None = None
@@ -42,15 +45,18 @@ class SoftmaxAttention(Attention):
         dropout: float | None = None,
         width: int | None = None,
         sinks: bool = False,
+        rounds: Sequence[str] = (),
     ) -> None:
-        """The softmax and the position encoding of the block.
+        """The softmax and the position encoding of the block, and the quantisers.
 
         scale: of the scores. dropout: of the weights; None is model.dropout. width: of the queries and keys that are
-        turned; None is head_dim. sinks: whether every head learns the score of a key without value.
+        turned; None is head_dim. sinks: whether every head learns the score of a key without value. rounds: sites of
+        quantisers that the subclass calls itself; probabilities are rounded here.
         """
         self.n_head, self.scale = ctx.n_head, scale
         self.dropout = ctx.dropout if dropout is None else dropout
         self.softmax = ctx.build("softmax")
+        self.quantise = ctx.quantisers("probabilities", *rounds)
         if sinks:
             self._refuse_idle_sinks()
         self.register_parameter("sinks", nn.Parameter(torch.empty(ctx.n_head)) if sinks else None)
@@ -75,6 +81,8 @@ class SoftmaxAttention(Attention):
             return f"softmax={self.softmax.name}"
         if self.biased and self.position.reads_scores:
             return f"position={self.position.name}"
+        if self.quantise["probabilities"].bits is not None:
+            return f"quantiser={self.quantise['probabilities'].name} of probabilities"
         return None if self.softcap is None else "softcap"
 
     @property
@@ -137,11 +145,12 @@ class SoftmaxAttention(Attention):
         return F.dropout(self.weights(scores), self.dropout, self.training).to(v.dtype) @ v  # (B, H, T, w_v)
 
     def weights(self, scores: Tensor) -> Tensor:
-        """(B, H, T, S), -inf where masked -> the weights; a sink takes part in the softmax and is then left out."""
+        """(B, H, T, S), -inf where masked -> the weights, rounded; a sink takes part in the softmax and is then left
+        out."""
         if self.sinks is None:
-            return self.softmax(scores)
+            return self.quantise["probabilities"](self.softmax(scores))
         sink = self.sinks.to(scores.dtype)[:, None, None].expand(*scores.shape[:-1], 1)
-        return self.softmax(torch.cat([scores, sink], dim=-1))[..., :-1]
+        return self.quantise["probabilities"](self.softmax(torch.cat([scores, sink], dim=-1))[..., :-1])
 
     def _bias(self, q: Tensor, span: Span, key_index: Tensor, scores: Tensor | None = None) -> Tensor:
         """(H, T, S) or (B, H, T, S)."""
@@ -194,9 +203,11 @@ class SoftmaxAttention(Attention):
                 width, keys, pairs = width + 1, keys + 1, pairs + work.tokens
             width = v_width = max(width, v_width)
         cached = work.cache_bits if work.context > work.tokens else None
+        rounded = {site: quantiser.bits for site, quantiser in self.quantise.items()}
+        product = functools.partial(Matmul, repeat=heads, weight_format=None, right_bits=cached)
         return (
-            Matmul(work.tokens, width, keys, heads, heads * pairs * width, weight_format=None, right_bits=cached),
-            Matmul(work.tokens, keys, v_width, heads, heads * pairs * v_width, weight_format=None, right_bits=cached),
+            product(work.tokens, width, keys, useful=heads * pairs * width, left_bits=rounded.get("q")),
+            product(work.tokens, keys, v_width, useful=heads * pairs * v_width, left_bits=rounded["probabilities"]),
         )
 
     def score_ops(self, work: Work) -> dict[str, int]:
@@ -211,13 +222,14 @@ class SoftmaxAttention(Attention):
         return {"mul": work.all_tokens * self.n_head * width}
 
     def score_parts(self, work: Work, turned: int) -> dict[str, Cost]:
-        """Costs of the position encoding and of the softmax. turned: heads of a token that are turned."""
+        """Costs of the position encoding, of the softmax and of what rounds its weights. turned: heads of a token that
+        are turned."""
         heads, pairs = work.batch * self.n_head, self._pairs(work)
         rows, sinks = heads * work.tokens, 0 if self.sinks is None else heads * work.tokens
         parts = {"softmax": self.softmax.cost(work.over(rows, heads * pairs + sinks))}
         if self.position is not None:
             parts["position"] = self.position.cost(work.over(work.all_tokens * turned, heads * pairs))
-        return parts
+        return parts | quantiser_costs(self.quantise, work, {"probabilities": (rows, heads * pairs)})
 
     def cache(self, work: Work, width: int) -> Cost:
         """The state of a cache of ``width`` elements a token."""

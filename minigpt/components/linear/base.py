@@ -59,7 +59,7 @@ class LinearMap(Part, nn.Linear):
             params=self.own_params(),
             narrow_params={} if self.weight_format == "native" else {self.weight_format: n_in * n_out},
             weights_read=reads,
-            matmuls=(Matmul(rows, n_in, n_out, weight_format=self.weight_format),),
+            matmuls=(Matmul(rows, n_in, n_out, weight_format=self.weight_format, left_bits=work.input_bits),),
             ops=ops,
             activations=rows * (n_in + n_out),
         )

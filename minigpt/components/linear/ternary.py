@@ -11,6 +11,7 @@ from torch import Tensor
 from minigpt.components.base import BuildContext
 from minigpt.components.initialiser import Role
 from minigpt.components.linear.base import LinearMap
+from minigpt.components.rounding import straight_through, symmetric
 from minigpt.cost import Cost, Work
 from minigpt.registry import register
 from minigpt.schema import Range, options
@@ -42,16 +43,16 @@ class TernaryLinear(LinearMap):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.activation_bits is not None:
-            x = straight_through(x, quantise_per_token(x, self.activation_bits))
+            x = straight_through(x, symmetric(x.detach(), self.activation_bits))
         return super().forward(x)
 
     def hardware_form(self, work: Work) -> dict[str, int]:
-        """For its gradient torch adds the rounding to x as a difference; it guards the row's largest and clamps to the
-        range, and takes the scale off every input instead of every output."""
+        """For its gradient torch adds the rounding to x as a difference; it guards the row's largest, and takes the
+        scale off every input instead of every output."""
         if self.activation_bits is None:
             return {}
         n_out, n_in = self.weight.shape
-        per_row = {"add": 2 * n_in, "cmp": n_in + 1, "mul": n_in - n_out + 1}
+        per_row = {"add": 2 * n_in, "cmp": 1, "mul": n_in - n_out + 1}
         return {op: self.rows_of(work) * count for op, count in per_row.items()}
 
     def cost(self, work: Work) -> Cost:
@@ -71,16 +72,3 @@ def ternary(weight: Tensor) -> Tensor:
     """Round to -s, 0 or s with s = mean |weight|."""
     scale = weight.abs().mean().clamp_min(torch.finfo(weight.dtype).tiny)  # all zero stays zero
     return (weight / scale).round().clamp(-1, 1) * scale
-
-
-def quantise_per_token(x: Tensor, bits: int) -> Tensor:
-    """Symmetric rounding of each last-dimension row to ``bits`` bits, scaled by the row's largest magnitude."""
-    largest = 2 ** (bits - 1) - 1
-    wide = x.to(torch.promote_types(x.dtype, torch.float32))  # in fp16 the scale of a small row would overflow
-    scale = largest / wide.abs().amax(dim=-1, keepdim=True).clamp_min(1e-30)  # small rows keep their bits
-    return ((wide * scale).round().clamp(-largest - 1, largest) / scale).to(x.dtype)
-
-
-def straight_through(x: Tensor, rounded: Tensor) -> Tensor:
-    """The rounded value going forward, the gradient of the unrounded going back."""
-    return x + (rounded - x).detach()

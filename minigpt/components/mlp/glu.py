@@ -10,6 +10,7 @@ from torch import Tensor
 from minigpt.components.base import BuildContext
 from minigpt.components.call import Call
 from minigpt.components.mlp.base import FeedForward
+from minigpt.components.quantiser.base import mlp_quantiser_costs
 from minigpt.cost import Cost, Work
 from minigpt.registry import register
 from minigpt.schema import PositiveInt, Range, options
@@ -23,7 +24,7 @@ class GLU(FeedForward):
     gives the three matrices the parameters of an MLP's two.
     """
 
-    uses = frozenset({"activation", "linear"})
+    uses = frozenset({"activation", "linear", "quantiser"})
 
     @options
     class Config:
@@ -35,22 +36,27 @@ class GLU(FeedForward):
 
     def __init__(self, config: Config, ctx: BuildContext):
         super().__init__()
+        self.d_model = ctx.d_model
         wanted = config.expansion * ctx.d_model
         self.hidden = config.hidden or math.ceil(wanted / config.multiple_of - 1e-9) * config.multiple_of
         self.gate = ctx.linear(ctx.d_model, self.hidden, site="gate")
         self.up = ctx.linear(ctx.d_model, self.hidden, site="up")
         self.activation = ctx.activation(self.hidden, site="mlp")
         self.down = ctx.linear(self.hidden, ctx.d_model, site="down", role="residual_out")
+        self.quantise = ctx.quantisers("mlp_input", "mlp_hidden", "mlp_output")
 
     def forward(self, x: Tensor, call: Call) -> Tensor:
-        return self.down(self.activation(self.gate(x)) * self.up(x))  # (B, T, hidden) -> (B, T, d_model)
+        x = self.quantise["mlp_input"](x)
+        hidden = self.quantise["mlp_hidden"](self.activation(self.gate(x)) * self.up(x))  # (B, T, hidden)
+        return self.quantise["mlp_output"](self.down(hidden))  # (B, T, d_model)
 
     def cost(self, work: Work) -> Cost:
-        n = work.all_tokens * self.hidden
+        n, rounded = work.all_tokens * self.hidden, work.fed(self.quantise["mlp_input"].bits)
         parts = {
-            "gate": self.gate.cost(work),
-            "up": self.up.cost(work),
+            "gate": self.gate.cost(rounded),
+            "up": self.up.cost(rounded),
             "activation": self.activation.cost(work.over(work.all_tokens, n)),
-            "down": self.down.cost(work),
+            "down": self.down.cost(work.fed(self.quantise["mlp_hidden"].bits)),
         }
+        parts |= mlp_quantiser_costs(self.quantise, work, self.d_model, n)
         return Cost(ops={"mul": n}, activations=3 * n, parts=parts)

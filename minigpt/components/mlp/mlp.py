@@ -9,6 +9,7 @@ from torch import Tensor
 from minigpt.components.base import BuildContext
 from minigpt.components.call import Call
 from minigpt.components.mlp.base import FeedForward
+from minigpt.components.quantiser.base import mlp_quantiser_costs
 from minigpt.cost import Cost, Work
 from minigpt.registry import register
 from minigpt.schema import PositiveInt, Range, options
@@ -21,7 +22,7 @@ class MLP(FeedForward):
     hidden: width in between; None is expansion * d_model.
     """
 
-    uses = frozenset({"activation", "linear"})
+    uses = frozenset({"activation", "linear", "quantiser"})
 
     @options
     class Config:
@@ -32,15 +33,22 @@ class MLP(FeedForward):
 
     def __init__(self, config: Config, ctx: BuildContext):
         super().__init__()
+        self.d_model = ctx.d_model
         self.hidden = config.hidden or max(1, round(config.expansion * ctx.d_model))
         self.up = ctx.linear(ctx.d_model, self.hidden, site="up")
         self.activation = ctx.activation(self.hidden, site="mlp")
         self.down = ctx.linear(self.hidden, ctx.d_model, site="down", role="residual_out")
+        self.quantise = ctx.quantisers("mlp_input", "mlp_hidden", "mlp_output")
 
     def forward(self, x: Tensor, call: Call) -> Tensor:
-        return self.down(self.activation(self.up(x)))  # (B, T, d_model) -> (B, T, hidden) -> (B, T, d_model)
+        hidden = self.activation(self.up(self.quantise["mlp_input"](x)))  # (B, T, hidden)
+        return self.quantise["mlp_output"](self.down(self.quantise["mlp_hidden"](hidden)))  # (B, T, d_model)
 
     def cost(self, work: Work) -> Cost:
-        hidden = work.over(work.all_tokens, work.all_tokens * self.hidden)
-        parts = {"up": self.up.cost(work), "activation": self.activation.cost(hidden), "down": self.down.cost(work)}
-        return Cost(parts=parts)
+        n = work.all_tokens * self.hidden
+        parts = {
+            "up": self.up.cost(work.fed(self.quantise["mlp_input"].bits)),
+            "activation": self.activation.cost(work.over(work.all_tokens, n)),
+            "down": self.down.cost(work.fed(self.quantise["mlp_hidden"].bits)),
+        }
+        return Cost(parts=parts | mlp_quantiser_costs(self.quantise, work, self.d_model, n))

@@ -1,0 +1,32 @@
+"""Rounding to whole numbers of steps, each row of the last dimension on a grid of its own, and its gradient."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_LEAST = 1e-30  # a range below it counts as zero: its reciprocal would overflow
+
+
+def symmetric(x: Tensor, bits: int) -> Tensor:
+    """To -n .. n steps, n = 2^(bits-1) - 1, of which the row's largest magnitude takes n; the same shape and format."""
+    most = 2 ** (bits - 1) - 1
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))  # in fp16 the scale of a small row would overflow
+    scale = most / wide.abs().amax(dim=-1, keepdim=True).clamp_min(_LEAST)
+    return ((wide * scale).round() / scale).to(x.dtype)
+
+
+def affine(x: Tensor, bits: int) -> Tensor:
+    """To 2^bits steps from the row's smallest to its largest value; zero lies in between and stays exactly zero."""
+    most = 2**bits - 1
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    low = wide.amin(dim=-1, keepdim=True).clamp_max(0.0)
+    high = wide.amax(dim=-1, keepdim=True).clamp_min(0.0)
+    scale = most / (high - low).clamp_min(_LEAST)
+    zero = (low * -scale).round()  # the code of 0
+    return (((wide * scale).round() + zero).clamp(0, most).sub(zero) / scale).to(x.dtype)
+
+
+def straight_through(x: Tensor, rounded: Tensor) -> Tensor:
+    """The rounded value going forward, the gradient of the unrounded going back."""
+    return x + (rounded - x).detach()
