@@ -8,36 +8,10 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
 
-from minigpt import registry
 from minigpt.components.call import Span
 from minigpt.testing import make_spec
-from tests.components.parts import DEVICE, call, part, values
-
-
-def test_layernorm_and_rmsnorm_equal_pytorch_s():
-    x = values(2, 5, 32)
-    ours, theirs = part("norm", "layernorm", 32, bias=True), nn.LayerNorm(32, eps=1e-5)
-    theirs.load_state_dict({"weight": ours.gain, "bias": ours.bias})
-    torch.testing.assert_close(ours(x), theirs(x))
-    ours = part("norm", "rmsnorm", 32)
-    expected = ours.gain * x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt()
-    torch.testing.assert_close(ours(x), expected)
-
-
-@pytest.mark.parametrize("name", registry.names("norm"))
-def test_a_zero_vector_gives_no_nan_and_finite_gradients(name):
-    x = torch.zeros(2, 3, 32, requires_grad=True)
-    y = part("norm", name, 32)(x)
-    y.sum().backward()
-    assert y.isfinite().all()
-    assert x.grad.isfinite().all()
-
-
-def test_dyt_is_the_paper_s_formula():
-    dyt, x = part("norm", "dyt", 32), values(2, 5, 32)
-    torch.testing.assert_close(dyt(x), dyt.gain * torch.tanh(dyt.alpha * x) + dyt.bias)
+from tests.components.parts import DEVICE, call, values
 
 
 @pytest.mark.parametrize(
