@@ -9,6 +9,7 @@ setup(
     package_dir=FOLDERS,
     package_data={
         "minigpt": ["py.typed"],
+        "minigpt.components.embedding": ["example.safetensors"],
         "minigpt.report": ["templates/*.j2"],
         "minigpt.generation": ["templates/*.j2"],
         "minigpt.conf": ["**/*.yaml"],

@@ -225,7 +225,7 @@ ONLY = {
 
 ROPE: dict[str, Rule] = {
     "rope_parameters.rope_type": Only(
-        "default", "scaled rotary positions are not among our parts", absent="default", written=True
+        "default", "scaled rotary positions are not read from elsewhere", absent="default", written=True
     ),
     "rope_parameters.rope_theta": number("position.theta", default=10000.0),
 }

@@ -78,6 +78,7 @@ ARCHITECTURES = (
 
 _OPTIONS = {
     "attention": {"n_kv_head", "qk_norm", "qk_norm_over", "dropout", "window", "softcap"},
+    "embedding": {"file", "frozen"},
     "norm": {"eps", "gain", "bias", "unit_offset"},
     "linear": {"bias"},
     "layout": {"shared_norm"},

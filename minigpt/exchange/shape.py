@@ -22,7 +22,7 @@ from minigpt.registry import Spec
 from minigpt.schema import plain, typed
 
 SIZES = ("d_model", "n_head", "head_dim", "n_layer", "block_size", "vocab_size", "tie_embeddings")
-_TRAINING_ALONE = {"attention.dropout"}
+_TRAINING_ALONE = {"attention.dropout", "embedding.file", "embedding.frozen"}
 _RESOLVED = {"mlp.expansion", "mlp.multiple_of"}  # hidden says what came of them
 Shape = dict[str, Any]
 

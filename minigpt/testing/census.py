@@ -209,6 +209,9 @@ class Trace(TorchDispatchMode):
         elif name == "var_mean":  # two walks: sum; subtract, square, sum; and one scaling each
             n = inputs[0].numel()
             counted.update({"add": 3 * n, "mul": n + 2 * outputs[0].numel()})
+        elif name == "linalg_vector_norm":  # of length 2: square, sum, one root
+            n = inputs[0].numel()
+            counted.update({"mul": n, "add": n, "sqrt": outputs[0].numel()})
         elif name in ELEMENTWISE:
             counted[ELEMENTWISE[name]] += outputs[0].numel()
         elif name in SEARCHES:  # of n places to end in, one more than there are bounds

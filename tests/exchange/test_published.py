@@ -153,5 +153,5 @@ def test_llama_3_1_is_refused_for_its_positions():
     scaling = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "rope_type": "llama3"}
     scaling["original_max_position_embeddings"] = 8192
     config = PUBLISHED["Llama 2 7B"][1] | {"rope_scaling": scaling, "rope_theta": 500000.0}
-    with pytest.raises(UserError, match=r"rope_type is 'llama3'.*scaled rotary positions are not among our parts"):
+    with pytest.raises(UserError, match=r"rope_type is 'llama3'.*scaled rotary positions are not read from elsewhere"):
         spec_from_config(config, family_of(config, "config.json"), "config.json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +14,9 @@ from minigpt.cost import Cost, Work
 from minigpt.registry import declare
 
 declare("embedding", default="table", scope="model")
+
+EXAMPLE = str(Path(__file__).with_name("example.safetensors"))
+"""Tables of 50 tokens, of 32 channels and of 8, for cases that start from a file."""
 
 
 class Embedding(Part):

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from minigpt.components.base import BuildContext
 from minigpt.components.call import Call
-from minigpt.components.embedding.base import Embedding
+from minigpt.components.embedding.base import EXAMPLE, Embedding
+from minigpt.components.embedding.vectors import read_vectors
 from minigpt.components.initialiser import Initialiser
 from minigpt.cost import Cost, Matmul, Work
 from minigpt.registry import register
-from minigpt.schema import options
+from minigpt.schema import FilePath, options
 
 
 @register("embedding", "table")
@@ -23,31 +24,57 @@ class TokenTable(Embedding, nn.Embedding):
 
     It is a ``torch.nn.Embedding``, so that what looks for those finds it. scaled: vectors are multiplied by
     sqrt(d_model), so that a table drawn for a tied head is of unit size in the stream (Vaswani et al. 2017,
-    arXiv:1706.03762; Gemma, arXiv:2403.08295).
+    arXiv:1706.03762; Gemma, arXiv:2403.08295). normalised: every row is divided by its length, in the tied head too
+    (nGPT, arXiv:2410.01131). file: a table to start from, of shape (vocab_size, d_model), as ``.npy`` or
+    ``.safetensors``; it is read when training starts, a checkpoint holds the values. frozen: the table is not trained.
     """
 
     @options
     class Config:
         scaled: bool = False
+        normalised: bool = False
+        file: FilePath | None = None
+        frozen: bool = False
 
-    cases = [{"scaled": True}]
+    cases = [{"scaled": True}, {"normalised": True}, {"file": EXAMPLE, "frozen": True}]
+    changes = {"file": "start", "frozen": "gradient"}
 
     def __init__(self, config: Config, ctx: BuildContext):
-        nn.Embedding.__init__(self, ctx.vocab_size, ctx.d_model)
+        self.build_table(ctx.vocab_size, ctx.d_model, config.file, config.frozen)
         self.scale = math.sqrt(ctx.d_model) if config.scaled else None
+        self.normalised = config.normalised
+
+    def build_table(self, vocab_size: int, width: int, file: str | None, frozen: bool) -> None:
+        """One row of this width per token, from a file or as the init policy says."""
+        nn.Embedding.__init__(self, vocab_size, width)
+        self.weight.requires_grad_(not frozen)
+        self.file = file
 
     def reset_parameters(self) -> None:
         """Nothing: first values come from :meth:`init_parameters`."""
 
     def init_parameters(self, init: Initialiser) -> None:
-        init.matrix(self.weight, "embedding", fan_in=self.embedding_dim)
+        if self.file is None:
+            init.matrix(self.weight, "embedding", fan_in=self.embedding_dim)
+        else:
+            file, shape = self.file, tuple(self.weight.shape)
+            init.values(self.weight, lambda _: read_vectors(file, shape), "embedding")
 
     def forward(self, tokens: Tensor, call: Call, state: Any = None) -> Tensor:  # type: ignore[override]
         vectors = F.embedding(tokens, self.weight)
+        if self.normalised:
+            vectors = F.normalize(vectors, dim=-1)
         return vectors if self.scale is None else vectors * self.scale
 
     def unembed(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight)
+        return F.linear(x, F.normalize(self.weight, dim=-1) if self.normalised else self.weight)
+
+    def hardware_form(self, work: Work) -> dict[str, int]:
+        """Torch normalises rows whenever they are looked up; in hardware the table is stored so."""
+        if not self.normalised:
+            return {}
+        n, rows = work.all_tokens * self.embedding_dim, work.all_tokens
+        return {"mul": 2 * n, "add": n, "sqrt": rows, "cmp": rows}
 
     def cost(self, work: Work) -> Cost:
         """One row is read per token."""

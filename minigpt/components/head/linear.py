@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 
 import torch
 from torch import Tensor
@@ -20,27 +21,35 @@ from minigpt.schema import PositiveFloat, options
 class LinearHead(Head):
     """logits = x W^T, W the embedding's table or, with ``model.tie_embeddings=false``, a matrix of its own.
 
-    softcap c: logits become c tanh(logits / c); Gemma 2, arXiv:2408.00118.
+    scale: a factor on the logits: as in Cohere's models, and what makes a tied head fit ``init=mup``. softcap c: logits
+    become c tanh(logits / c), after that; Gemma 2, arXiv:2408.00118.
     """
 
     @options
     class Config:
+        scale: PositiveFloat = 1.0
         softcap: PositiveFloat | None = None
 
-    cases = [{"softcap": 2.0}]
+    cases = [{"softcap": 2.0}, {"scale": 0.25}]
 
     def __init__(self, config: Config, ctx: BuildContext, embedding: Embedding | None):
         super().__init__(config, ctx, embedding)
-        self.softcap, self.vocab_size = config.softcap, ctx.vocab_size
+        self.scale, self.softcap, self.vocab_size = config.scale, config.softcap, ctx.vocab_size
 
     def forward(self, x: Tensor, call: Call) -> Tensor:
         logits = self.score(x)
+        if self.scale != 1:
+            logits = logits * self.scale
         return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
 
     def cost(self, work: Work) -> Cost:
-        cost = super().cost(work)
-        if self.softcap is None:
-            return cost
-        n = work.rows * self.vocab_size
-        ops = {**cost.ops, "mul": 2 * n, "tanh": n}
-        return dataclasses.replace(cost, ops=ops, activations=cost.activations + 6 * n)
+        cost, n = super().cost(work), work.rows * self.vocab_size
+        ops: Counter[str] = Counter(cost.ops)
+        activations = cost.activations
+        if self.scale != 1:
+            ops["mul"] += n
+            activations += 2 * n
+        if self.softcap is not None:
+            ops.update({"mul": 2 * n, "tanh": n})
+            activations += 6 * n
+        return dataclasses.replace(cost, ops=dict(ops), activations=activations)
