@@ -5,7 +5,7 @@ VENV   ?= .venv
 TORCH  ?= $(shell grep '^torch==' requirements.lock)
 BIN    := $(VENV)/bin
 
-.PHONY: install demo test lint lock clean
+.PHONY: install demo test lint docs lock clean
 
 install: $(VENV)/.installed
 
@@ -36,6 +36,10 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The pages of the catalogue, from the registry and docs/catalogue/results.
+docs: install
+	$(BIN)/python -m minigpt report catalogue
 
 # Write the lock from what is installed in $(VENV): what was tested is what others get.
 lock:

@@ -28,6 +28,7 @@ COMMANDS = {
 _REPORTS = {
     "ppa": ("report", "what runs cost on a machine, against what they reach"),
     "curves": ("curves", "losses and other figures of runs, drawn over steps, tokens or seconds"),
+    "catalogue": ("catalogue_report", "every variant: what it is, what it costs, what it reached, as pages"),
 }
 
 

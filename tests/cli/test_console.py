@@ -31,7 +31,7 @@ def printed(capsys, *arguments: str) -> str:
 
 def test_reports_are_listed(capsys):
     assert printed(capsys, "report") == printed(capsys, "report", "--help")
-    assert [line.split()[2] for line in printed(capsys, "report").splitlines()] == ["ppa", "curves"]
+    assert [line.split()[2] for line in printed(capsys, "report").splitlines()] == ["ppa", "curves", "catalogue"]
 
 
 def test_the_overview_lists_every_name_of_every_axis_without_torch(capsys, monkeypatch):
