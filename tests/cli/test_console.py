@@ -70,7 +70,7 @@ def test_json_holds_what_is_known_of_every_variant(capsys):
         0,
     )
     causal = entries["attention", "causal"]
-    assert set(causal["facts"]["uses"]) == {"softmax", "linear", "position"}
+    assert set(causal["facts"]["uses"]) == {"softmax", "linear", "position", "quantiser"}
     assert causal["learned"]["q.weight"] == [128, 128]
     assert (causal["cache"], causal["cache_bytes"]) == ("KVCache", 2 * 128 * 128 * 4)
     assert entries["attention", "identity"]["cache"] is None
