@@ -10,10 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from minigpt.components.attention.kv_cache import KVCache
-from minigpt.components.attention.scores import SoftmaxAttention, grouped, split_heads
+from minigpt.components.attention.scores import ROUNDED, SoftmaxAttention, grouped, split_heads
 from minigpt.components.base import BuildContext
 from minigpt.components.call import Call
-from minigpt.components.quantiser.base import quantiser_costs
 from minigpt.cost import Cost, Work
 from minigpt.errors import UserError
 from minigpt.registry import register
@@ -68,7 +67,7 @@ class CausalAttention(SoftmaxAttention):
 
     def __init__(self, config: Config, ctx: BuildContext):
         super().__init__()
-        self.d_model, self.head_dim, self.n_kv_head = ctx.d_model, ctx.head_dim, grouped(config.n_kv_head, ctx)
+        self.head_dim, self.n_kv_head = ctx.head_dim, grouped(config.n_kv_head, ctx)
         if config.window is not None and config.window > ctx.block_size:
             raise UserError(
                 f"attention.window: {config.window} is more than model.block_size={ctx.block_size} and would do "
@@ -85,8 +84,7 @@ class CausalAttention(SoftmaxAttention):
         self.normed_together = config.qk_norm_over == "heads"
         self.q_norm, self.k_norm, self.v_norm = self._build_norms(config, ctx)
         scale = 1 / math.sqrt(config.scale_width or self.head_dim)
-        rounds = ("attention_input", "q", "k", "v", "attention_output")
-        self.build_scores(ctx, scale=scale, dropout=config.dropout, sinks=config.sinks, rounds=rounds)
+        self.build_scores(ctx, scale=scale, dropout=config.dropout, sinks=config.sinks, rounds=ROUNDED)
 
     def _build_norms(self, config: Config, ctx: BuildContext):
         if config.qk_norm_over != "head" and not config.qk_norm:
@@ -140,6 +138,7 @@ class CausalAttention(SoftmaxAttention):
 
     def cost(self, work: Work) -> Cost:
         width, kv_width = self.n_head * self.head_dim, 2 * self.n_kv_head * self.head_dim
+        key = (self.n_kv_head, self.head_dim)
         rounded = work.fed(self.quantise["attention_input"].bits)
         parts = {name: getattr(self, name).cost(rounded) for name in ("q", "k", "v")} | {"o": self.o.cost(work)}
         for name, heads in (("q_norm", self.n_head), ("k_norm", self.n_kv_head), ("v_norm", self.n_kv_head)):
@@ -160,13 +159,7 @@ class CausalAttention(SoftmaxAttention):
             matmuls=self.products(work, self.head_dim, self.head_dim),
             ops=ops,
             activations=work.all_tokens * (2 * width + kv_width) + gates,
-            parts=parts | self.score_parts(work, self.n_head + self.n_kv_head) | self._rounding(work),
+            parts=parts
+            | self.score_parts(work, self.n_head + self.n_kv_head)
+            | self.rounding(work, q=(self.n_head, self.head_dim), k=key, v=key),
         )
-
-    def _rounding(self, work: Work) -> dict[str, Cost]:
-        """What rounding costs beside that of the probabilities: a row per token outside, a row per head inside."""
-        tokens = work.all_tokens
-        outside = (tokens, tokens * self.d_model)
-        q, k = ((tokens * heads, tokens * heads * self.head_dim) for heads in (self.n_head, self.n_kv_head))
-        sites = {"attention_input": outside, "q": q, "k": k, "v": k, "attention_output": outside}
-        return quantiser_costs(self.quantise, work, sites)

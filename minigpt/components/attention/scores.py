@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,10 @@ from minigpt.components.initialiser import Initialiser
 from minigpt.components.quantiser.base import quantiser_costs
 from minigpt.cost import Cost, Matmul, Work
 from minigpt.errors import UserError
+
+ROUNDED = ("attention_input", "q", "k", "v", "attention_output")
+"""Sites of quantisers that an attention with keys and values of its own calls; probabilities are rounded in one place
+for all."""
 
 
 class SoftmaxAttention(Attention):
@@ -36,6 +41,7 @@ class SoftmaxAttention(Attention):
     window: int | None = None
     softcap: float | None = None
     sinks: nn.Parameter | None
+    softmax: Any
 
     def build_scores(
         self,
@@ -46,16 +52,18 @@ class SoftmaxAttention(Attention):
         width: int | None = None,
         sinks: bool = False,
         rounds: Sequence[str] = (),
+        softmax: bool = True,
     ) -> None:
         """The softmax and the position encoding of the block, and the quantisers.
 
         scale: of the scores. dropout: of the weights; None is model.dropout. width: of the queries and keys that are
         turned; None is head_dim. sinks: whether every head learns the score of a key without value. rounds: sites of
-        quantisers that the subclass calls itself; probabilities are rounded here.
+        quantisers that the subclass calls itself; probabilities are rounded here. softmax: False where the attention
+        has :meth:`weights` of its own.
         """
-        self.n_head, self.scale = ctx.n_head, scale
+        self.n_head, self.d_model, self.scale = ctx.n_head, ctx.d_model, scale
         self.dropout = ctx.dropout if dropout is None else dropout
-        self.softmax = ctx.build("softmax")
+        self.softmax = ctx.build("softmax") if softmax else None
         self.quantise = ctx.quantisers("probabilities", *rounds)
         if sinks:
             self._refuse_idle_sinks()
@@ -100,20 +108,31 @@ class SoftmaxAttention(Attention):
             return q, k
         return self.position.rotate(q, call, "query"), self.position.rotate(k, call, "key")
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, span: Span, key_index: Tensor | None = None) -> Tensor:
+    def attend(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        span: Span,
+        key_index: Tensor | None = None,
+        asked: Tensor | None = None,
+    ) -> Tensor:
         """What each query finds among the values: (B, H, T, w_v).
 
-        key_index: (S,) index of each key, None when the keys are this call's tokens.
+        key_index: (S,) index of each key, None when the keys are this call's tokens. asked: the queries as a position
+        encoding reads them, where q holds them in another form.
         """
         run = self.attend_fused if self.obstacle is None else self.attend_explicitly
-        return run(q, k.to(q.dtype), v.to(q.dtype), span, key_index)
+        return run(q, k.to(q.dtype), v.to(q.dtype), span, key_index, q if asked is None else asked)
 
-    def attend_fused(self, q: Tensor, k: Tensor, v: Tensor, span: Span, key_index: Tensor | None = None) -> Tensor:
+    def attend_fused(
+        self, q: Tensor, k: Tensor, v: Tensor, span: Span, key_index: Tensor | None, asked: Tensor
+    ) -> Tensor:
         """PyTorch's fused kernel: scores are never stored. It wants keys and values of one width."""
         n_head, found = q.shape[1], v.shape[-1]
         if n_head % k.shape[1]:  # uneven groups
             k, v = per_query_head(k, n_head), per_query_head(v, n_head)
-        mask, is_causal = self._mask(q, k, span, key_index)
+        mask, is_causal = self._mask(asked, k, span, key_index)
         sink = self._sink()
         if sink is not None:
             q, k, v = self._with_sink(q, k, v, sink)
@@ -131,7 +150,9 @@ class SoftmaxAttention(Attention):
         )
         return y if y.shape[-1] == found else y[..., :found]
 
-    def attend_explicitly(self, q: Tensor, k: Tensor, v: Tensor, span: Span, key_index: Tensor | None = None) -> Tensor:
+    def attend_explicitly(
+        self, q: Tensor, k: Tensor, v: Tensor, span: Span, key_index: Tensor | None, asked: Tensor
+    ) -> Tensor:
         """Score by score, for every softmax and option the fused kernel does not know."""
         n_head = q.shape[1]
         k, v = per_query_head(k, n_head), per_query_head(v, n_head)  # (B, H, S, w)
@@ -141,7 +162,7 @@ class SoftmaxAttention(Attention):
         index = span.index if key_index is None else key_index
         scores = scores.masked_fill(~span.visible(index, self.window), -math.inf)
         if self.biased:
-            scores = scores + self._bias(q, span, index, scores)
+            scores = scores + self._bias(asked, span, index, scores)
         return F.dropout(self.weights(scores), self.dropout, self.training).to(v.dtype) @ v  # (B, H, T, w_v)
 
     def weights(self, scores: Tensor) -> Tensor:
@@ -221,15 +242,27 @@ class SoftmaxAttention(Attention):
         """Torch scales the queries, of this width, in every call: for ``hardware_form``."""
         return {"mul": work.all_tokens * self.n_head * width}
 
-    def score_parts(self, work: Work, turned: int) -> dict[str, Cost]:
-        """Costs of the position encoding, of the softmax and of what rounds its weights. turned: heads of a token that
-        are turned."""
-        heads, pairs = work.batch * self.n_head, self._pairs(work)
+    def score_parts(self, work: Work, turned: int, maps: int = 1) -> dict[str, Cost]:
+        """Costs of the position encoding, of the softmax and of what rounds its weights.
+
+        turned: heads of a token that are turned. maps: how many matrices of scores a head has.
+        """
+        heads, pairs = maps * work.batch * self.n_head, self._pairs(work)
         rows, sinks = heads * work.tokens, 0 if self.sinks is None else heads * work.tokens
-        parts = {"softmax": self.softmax.cost(work.over(rows, heads * pairs + sinks))}
+        parts = {} if self.softmax is None else {"softmax": self.softmax.cost(work.over(rows, heads * pairs + sinks))}
         if self.position is not None:
             parts["position"] = self.position.cost(work.over(work.all_tokens * turned, heads * pairs))
         return parts | quantiser_costs(self.quantise, work, {"probabilities": (rows, heads * pairs)})
+
+    def rounding(self, work: Work, **operands: tuple[int, int]) -> dict[str, Cost]:
+        """Costs of rounding what comes in, what goes out and the operands in between, but for probabilities.
+
+        operands: site -> heads and width of what is rounded there, a row per head.
+        """
+        tokens = work.all_tokens
+        sites = {site: (tokens, tokens * self.d_model) for site in ("attention_input", "attention_output")}
+        sites |= {site: (tokens * heads, tokens * heads * width) for site, (heads, width) in operands.items()}
+        return quantiser_costs(self.quantise, work, sites)
 
     def cache(self, work: Work, width: int) -> Cost:
         """The state of a cache of ``width`` elements a token."""

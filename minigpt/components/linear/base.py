@@ -39,6 +39,11 @@ class LinearMap(Part, nn.Linear):
         if self.bias is not None:
             init.constant(self.bias, 0.0, "bias")
 
+    @property
+    def one_product(self) -> bool:
+        """Whether it is x effective_weight()^T + b and leaves x as it comes: it may be absorbed into another map."""
+        return type(self).forward is LinearMap.forward
+
     def effective_weight(self) -> Tensor:
         """(out, in): the weight of the product, differentiable; what absorbs this map into another asks it."""
         return self.weight

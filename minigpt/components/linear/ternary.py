@@ -38,6 +38,10 @@ class TernaryLinear(LinearMap):
         super().__init__(config, ctx, in_features, out_features, role, bias)
         self.activation_bits = config.activation_bits
 
+    @property
+    def one_product(self) -> bool:
+        return self.activation_bits is None
+
     def effective_weight(self) -> Tensor:
         return straight_through(self.weight, ternary(self.weight))
 
