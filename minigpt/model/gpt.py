@@ -27,6 +27,7 @@ from minigpt.model.assembly import (
     sublayers_followed,
     tie_again,
 )
+from minigpt.model.deferring import join_norms
 from minigpt.model.spec import ModelSpec
 
 
@@ -114,6 +115,7 @@ class GPT(nn.Module):
                 transform.apply(model)
         tie_again(model, model.embedding)
         refuse_unfilled(model, loaded=any(transform.needs_weights for transform in transforms))
+        join_norms(model)
         return model
 
     @classmethod

@@ -78,3 +78,8 @@ def groupnorm(part, x):
     centred = groups - groups.mean(-1, keepdim=True)
     normed = centred / torch.sqrt(centred.pow(2).mean(-1, keepdim=True) + part.eps)
     return scaled(part, normed.reshape(x.shape))
+
+
+@plain("norm", "flashnorm")
+def flashnorm(part, x):
+    return x / torch.sqrt(x.pow(2).mean(-1, keepdim=True) + part.eps)

@@ -31,11 +31,13 @@ class Attention(Part):
     included.
 
     places: the places of a position encoding this attention honours (see Position.places). silent: it adds nothing to
-    the stream, so a layout builds no norm and no residual for it.
+    the stream, so a layout builds no norm and no residual for it. input_maps: attributes of the linear maps that are
+    all that reads x, if that is so.
     """
 
     places: ClassVar[frozenset[Place]] = frozenset()
     silent: bool = False
+    input_maps: ClassVar[tuple[str, ...]] = ()
 
     @property
     def path(self) -> str:

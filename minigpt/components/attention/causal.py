@@ -39,6 +39,8 @@ class CausalAttention(SoftmaxAttention):
     x (B, T, C) -> q (B, H, T, d), k, v (B, n_kv_head, S, d) -> scores (B, H, T, S) -> y (B, H, T, d) -> (B, T, C)
     """
 
+    input_maps = ("q", "k", "v", "gate")
+
     @options
     class Config:
         n_kv_head: PositiveInt | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -21,10 +21,12 @@ class Head(Part):
 
     embedding: what scores the vocabulary when the head is tied to it; None gives the head a linear map of its own, at
     the site ``head``, which is plain unless ``sites.linear.head`` says otherwise. A head of several future tokens
-    provides the further logits by name, for the task that needs them.
+    provides the further logits by name, for the task that needs them. input_maps: attributes of the linear maps that
+    are all that reads x, if that is so.
     """
 
     uses = frozenset({"linear"})
+    input_maps: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: Any, ctx: BuildContext, embedding: Embedding | None):
         super().__init__()

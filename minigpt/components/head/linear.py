@@ -25,6 +25,8 @@ class LinearHead(Head):
     become c tanh(logits / c), after that; Gemma 2, arXiv:2408.00118.
     """
 
+    input_maps = ("linear",)
+
     @options
     class Config:
         scale: PositiveFloat = 1.0

@@ -18,6 +18,8 @@ class AttentionOnly(Layout):
     The norm's and the residual's site is ``attention``; a final norm follows the last block.
     """
 
+    norms_inputs = True
+
     uses = frozenset({"attention", "norm", "residual"})
     sublayers = ("attention",)
 

@@ -25,13 +25,15 @@ class Layout(Part):
 
     A layout builds what it wires, mostly by :meth:`build_sublayer`, and nothing else. sublayers: what it wires, in this
     order. final_norm: whether the model still needs a norm after its last block. norms_stream: whether it normalises
-    the stream itself, which must be one then. side_by_side: whether all sub-layers read the stream as it came in.
+    the stream itself, which must be one then. norms_inputs: whether ``attention_norm`` and ``mlp_norm`` hand their
+    output to their sub-layers and to nothing else. side_by_side: whether all sub-layers read the stream as it came in.
     """
 
     uses = frozenset({"attention", "mlp", "norm", "residual"})
     sublayers: ClassVar[tuple[SubLayer, ...]] = ("attention", "mlp")
     final_norm: ClassVar[bool] = True
     norms_stream: ClassVar[bool] = False
+    norms_inputs: ClassVar[bool] = False
     side_by_side: ClassVar[bool] = False
     attention: Any
     attention_norm: Any

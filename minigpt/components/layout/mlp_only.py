@@ -20,6 +20,8 @@ class MLPOnly(Layout):
     al. 2020, arXiv:2002.04745.
     """
 
+    norms_inputs = True
+
     uses = frozenset({"mlp", "norm", "residual"})
     sublayers = ("mlp",)
 

@@ -23,6 +23,8 @@ class Parallel(Layout):
     shared_norm: one norm for both, as in GPT-J and Phi (arXiv:2309.05463); its site is ``attention``.
     """
 
+    norms_inputs = True
+
     side_by_side = True
 
     @options

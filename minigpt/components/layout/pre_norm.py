@@ -18,6 +18,8 @@ class PreNorm(Layout):
     The stream is never normalised, so its gradient reaches every block; a final norm follows the last one.
     """
 
+    norms_inputs = True
+
     def forward(self, stream: Tensor, call: Call, state: Any = None) -> Tensor:
         if not self.attention.silent:
             x = self.attention_norm(self.attention_residual.read(stream))  # (B, T, d_model)

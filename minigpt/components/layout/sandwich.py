@@ -22,6 +22,8 @@ class Sandwich(Layout):
     site is ``attention_out`` or ``mlp_out``.
     """
 
+    norms_inputs = True
+
     def __init__(self, config: Any, ctx: BuildContext):
         super().__init__(config, ctx)
         self.attention_out_norm = None if self.attention.silent else ctx.norm(site="attention_out")

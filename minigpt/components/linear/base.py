@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minigpt.components.base import BuildContext, Part
+from minigpt.components.deferred import product
 from minigpt.components.initialiser import Initialiser, Role
 from minigpt.cost import Cost, Matmul, Work
 from minigpt.registry import declare
@@ -22,10 +22,12 @@ class LinearMap(Part, nn.Linear):
 
     x: (..., in_features) -> (..., out_features). Learns weight: (out, in) and, where asked for, bias: (out,).
     It is a ``torch.nn.Linear``, so that what rewrites those (parallel plans, quantisers, adapters) finds it.
-    weight_format: the format in which the hardware holds the weight, see :class:`minigpt.cost.Matmul`.
+    weight_format: the format in which the hardware holds the weight, see :class:`minigpt.cost.Matmul`. divides: whether
+    the norm before it leaves its division to this map; set when the model is built.
     """
 
     weight_format = "native"
+    divides: bool = False
 
     def __init__(self, config: Any, ctx: BuildContext, in_features: int, out_features: int, role: Role, bias: bool):
         nn.Linear.__init__(self, in_features, out_features, bias=bias)
@@ -49,7 +51,7 @@ class LinearMap(Part, nn.Linear):
         return self.weight
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.effective_weight(), self.bias)
+        return product(x, self.effective_weight(), self.bias)
 
     def cost(self, work: Work) -> Cost:
         """One product of the rows that ``work`` was given, or of every token."""
@@ -60,13 +62,15 @@ class LinearMap(Part, nn.Linear):
         if self.bias is not None:
             reads["native"] += n_out
             ops["add"] = rows * n_out
+        if self.divides:
+            ops["mul"] = rows * n_out
         return Cost(
             params=self.own_params(),
             narrow_params={} if self.weight_format == "native" else {self.weight_format: n_in * n_out},
             weights_read=reads,
             matmuls=(Matmul(rows, n_in, n_out, weight_format=self.weight_format, left_bits=work.input_bits),),
             ops=ops,
-            activations=rows * (n_in + n_out),
+            activations=rows * (n_in + n_out + self.divides),
         )
 
     @staticmethod

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor
 
 from minigpt.components.base import Part
@@ -14,10 +16,12 @@ declare("mlp", default="glu", scope="block")
 class FeedForward(Part):
     """Built as ``cls(config, ctx)``. x: (B, T, d_model) -> (B, T, d_model); no token sees another.
 
-    silent: it adds nothing to the stream, so a layout builds no norm and no residual for it.
+    silent: it adds nothing to the stream, so a layout builds no norm and no residual for it. input_maps: attributes of
+    the linear maps that are all that reads x, if that is so.
     """
 
     silent: bool = False
+    input_maps: ClassVar[tuple[str, ...]] = ()
 
     def forward(self, x: Tensor, call: Call) -> Tensor:
         raise NotImplementedError

@@ -31,6 +31,8 @@ class DualPath(FeedForward):
 
     uses = frozenset({"activation", "linear"})
 
+    input_maps = ("gate", "up")
+
     @options
     class Config:
         gated: bool = False

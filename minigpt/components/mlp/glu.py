@@ -26,6 +26,8 @@ class GLU(FeedForward):
 
     uses = frozenset({"activation", "linear", "quantiser"})
 
+    input_maps = ("gate", "up")
+
     @options
     class Config:
         expansion: Annotated[float, Range(gt=0, le=1024)] = 8 / 3

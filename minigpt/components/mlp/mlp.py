@@ -24,6 +24,8 @@ class MLP(FeedForward):
 
     uses = frozenset({"activation", "linear", "quantiser"})
 
+    input_maps = ("up",)
+
     @options
     class Config:
         expansion: Annotated[float, Range(gt=0, le=1024)] = 4.0

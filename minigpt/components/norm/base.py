@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -13,9 +15,13 @@ declare("norm", default="rmsnorm", scope="block")
 
 
 class Norm(Part):
-    """Built as ``cls(config, ctx, width)``. reductions: row-wide reductions before the first output."""
+    """Built as ``cls(config, ctx, width)``. reductions: row-wide reductions before the first output.
+
+    deferred: its output is a :class:`~minigpt.components.deferred.Deferred`, which only linear maps can read.
+    """
 
     reductions: int
+    deferred: ClassVar[bool] = False
 
     def forward(self, x: Tensor) -> Tensor:
         raise NotImplementedError
