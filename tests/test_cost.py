@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from minigpt.cost import Cost, Matmul, Work, add_up, without_params
-from tests.components.test_references import part
+from tests.components.parts import part
 
 
 @pytest.mark.parametrize("past", range(5))
