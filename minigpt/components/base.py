@@ -30,6 +30,8 @@ class Part(nn.Module):
     cases: options to try it with, ``[{"window": 4, "with": {"position": "nope"}}]``; every option is in one. changes:
     what an option changes where it is not the output: ``gradient``, ``start`` (first values) or ``work`` (what torch
     computes). decode_form: a name for the form in which one token is decoded, where it is not that of a prefill.
+    pooled: the list of its parts, all alike, of which the data says which one works on what; ``cost`` prices the work
+    of all of them under the name of the first.
     """
 
     axis: ClassVar[str]
@@ -43,6 +45,7 @@ class Part(nn.Module):
     cases: ClassVar[Sequence[Mapping[str, Any]]] = ()
     changes: ClassVar[Mapping[str, str]] = {}
     decode_form: ClassVar[str | None] = None
+    pooled: ClassVar[str | None] = None
 
     def init_parameters(self, init: Initialiser) -> None:
         """Give every parameter this module owns directly its first value and its role."""

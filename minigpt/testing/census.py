@@ -96,6 +96,10 @@ class Trace(TorchDispatchMode):
         self._crossing: dict[tuple[str, str, int], dict[Any, int]] = defaultdict(dict)
         kept = model.state_dict(keep_vars=True).values()  # parameters, and buffers that are no tables
         self._weights = {_storage(w): torch.zeros(w.numel(), dtype=torch.bool) for w in kept}
+        pooled = [
+            m for part in model.modules() if isinstance(part, Part) and part.pooled for m in getattr(part, part.pooled)
+        ]
+        self._choices = {_storage(w) for module in pooled for w in module.state_dict(keep_vars=True).values()}
         self._origin = {_storage(t): "outside" for t in given}
         axes = {name: getattr(module, "axis", "linear") for name, module in model.named_modules()}
         self._parts = {name for name, module in model.named_modules() if isinstance(module, Part)}
@@ -141,9 +145,10 @@ class Trace(TorchDispatchMode):
     @property
     def weights_read(self) -> tuple[int, int]:
         """Elements of weights that were used, at least (all of them once) and at most (once per operation); rows of
-        a table as often as they were looked up."""
+        a table as often as they were looked up. At most, too, those that a pool would have used for other tokens."""
         once = sum(int(mask.sum()) for mask in self._weights.values())
-        return self._looked_up + once, self._looked_up + max(once, self._used)
+        idle = sum(len(mask) for w, mask in self._weights.items() if w in self._choices and not mask.any())
+        return self._looked_up + once, self._looked_up + max(once, self._used) + idle
 
     def exchanged(self, part: str, *, streams: bool = False) -> int:
         """Elements that a part takes in and hands out, each tensor once.
@@ -249,16 +254,26 @@ def followed(model: GPT, *given: Tensor) -> Iterator[Trace]:
 
 @contextlib.contextmanager
 def told_apart(model: GPT, within: list[str]) -> Iterator[None]:
-    """Every part's methods put its name on top of ``within`` while they run."""
+    """Every part's methods put its name on top of ``within`` while they run; of pooled ones that of the first."""
     parts = [(name, part) for name, part in model.named_modules() if isinstance(part, Part)]
+    pools = [f"{name}.{part.pooled}." for name, part in parts if part.pooled is not None]
     entered = [(name, part, method) for name, part in parts for method in _methods(part)]
     for name, part, method in entered:
-        setattr(part, method, _entering(within, name, getattr(part, method)))
+        setattr(part, method, _entering(within, _priced_as(name, pools), getattr(part, method)))
     try:
         yield
     finally:
         for _, part, method in entered:
             delattr(part, method)
+
+
+def _priced_as(name: str, pools: list[str]) -> str:
+    """The name under which a part is priced: in a pool, that of the first part's like."""
+    for pool in pools:
+        if name.startswith(pool):
+            _, dot, rest = name.removeprefix(pool).partition(".")
+            return f"{pool}0{dot}{rest}"
+    return name
 
 
 _ELSEWHERE = {"init_parameters", "init_buffers", "cost", "own_params", "new_state", "hardware_form", "reset_parameters"}
