@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from minigpt.errors import UserError
 from minigpt.registry import register
 from minigpt.schema import Fraction, NonNegativeInt, options
 from minigpt.training.schedules.base import Schedule
@@ -27,6 +28,11 @@ class WarmupStableDecay(Schedule):
     def __init__(self, config: Config):
         super().__init__(config.warmup_steps, config.warmup_fraction)
         self.decay_fraction, self.min_factor = config.decay_fraction, config.min_factor
+        if not self.decay_fraction and self.min_factor:
+            raise UserError(
+                f"schedule.min_factor: {self.min_factor:g} would do nothing with decay_fraction=0, which never falls. "
+                f"Leave one of them out"
+            )
 
     def after_warmup(self, progress: float) -> float:
         left = 1 - progress
