@@ -58,9 +58,7 @@ def spell_out(content: Mapping[str, Any]) -> Node:
         if key in spelt and isinstance(spelt[key], Mapping):
             spelt[key] = {label: _block_spelt(said, f"{key}.{label}.") for label, said in spelt[key].items()}
     if "transforms" in spelt and isinstance(spelt["transforms"], list | tuple):
-        spelt["transforms"] = [
-            _one_spelt("transform", n, f"transforms[{i}]") for i, n in enumerate(spelt["transforms"])
-        ]
+        spelt["transforms"] = [one_spelt("transform", n, f"transforms[{i}]") for i, n in enumerate(spelt["transforms"])]
     return spelt
 
 
@@ -75,7 +73,7 @@ def _sites_spelt(content: Node, path: str) -> Node:
     if "sites" not in content or not isinstance(content["sites"], Mapping):
         return content
     sites = {
-        axis: {site: _one_spelt(axis, node, f"{path}sites.{axis}.{site}") for site, node in places.items()}
+        axis: {site: one_spelt(axis, node, f"{path}sites.{axis}.{site}") for site, node in places.items()}
         if isinstance(places, Mapping) and axis in registry.axes("block")
         else places
         for axis, places in content["sites"].items()
@@ -83,8 +81,16 @@ def _sites_spelt(content: Node, path: str) -> Node:
     return content | {"sites": sites}
 
 
-def _one_spelt(axis: str, node: Any, path: str) -> Any:
+def one_spelt(axis: str, node: Any, path: str) -> Any:
+    """What stands at a place for one component, with the preset it names, if it does, spelt out."""
     return _axes_spelt({axis: node}, [axis], f"{path}: ")[axis]
+
+
+def _choice(axis: str, node: Any, path: str) -> registry.Spec:
+    return registry.spec(axis, one_spelt(axis, node, path), path)
+
+
+schema.Choice.reader = _choice  # an option that is a component knows presets too
 
 
 def _axes_spelt(given: Mapping[str, Any], axes: list[str], path: str) -> Node:

@@ -236,6 +236,9 @@ def spec(axis: str, node: Any, path: str = "") -> Spec:
     return Spec(axis, found.name, schema.typed(found.config, given, path))
 
 
+schema.Choice.reader = spec
+
+
 def build(chosen: Spec, *args: Any) -> Any:
     """Build the component a spec names: ``cls(config, *args)``."""
     cls = get(chosen.axis, chosen.name)

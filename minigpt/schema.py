@@ -86,6 +86,17 @@ class Line:
         return "of one line"
 
 
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """Annotation of an option that is a component itself: ``Annotated[Any, Choice("task")]`` holds what is chosen."""
+
+    axis: str
+    reader: typing.ClassVar[typing.Callable[[str, Any, str], Any]]  # the registry's, which stands on this file
+
+    def read(self, node: Any, path: str) -> Any:
+        return Choice.reader(self.axis, node, path)
+
+
 _LONGEST_NAME = 200  # file systems take 255 bytes, and what is written beside a name adds to it
 
 Name = Annotated[str, Line(_LONGEST_NAME)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from minigpt.data.batch import Batch, Tokens
@@ -51,3 +52,14 @@ class Task:
     def __call__(self, output: Output, batch: Any, step: int) -> Learned:
         """batch: what :meth:`draw` gave, on the model's device."""
         raise NotImplementedError
+
+
+def flat_logits(output: Output) -> Tensor:
+    """(B, T, vocab_size) -> (B T, vocab_size), in the format a sum of exponentials wants: fp32 at least."""
+    logits = output.logits.flatten(0, 1)
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
+def log_probabilities(output: Output) -> Tensor:
+    """What the model predicts for every token, as logarithms: (B T, vocab_size)."""
+    return flat_logits(output).log_softmax(-1)

@@ -9,10 +9,10 @@ from minigpt.data.batch import Tokens
 from minigpt.model import Output
 from minigpt.registry import register
 from minigpt.schema import NonNegativeFloat, options
-from minigpt.training.tasks.base import Learned, Task
+from minigpt.training.tasks.base import Learned, Task, flat_logits
 
 
-@register("task", "next_token")
+@register("task", "next_token", aliases=("cross_entropy",))
 class NextToken(Task):
     """-log p(target) + z_loss log(Z)^2, Z the sum of exp(logits).
 
@@ -30,7 +30,7 @@ class NextToken(Task):
         self.z_loss = config.z_loss
 
     def __call__(self, output: Output, batch: Tokens, step: int) -> Learned:
-        logits = output.logits.flatten(0, 1).float()  # (B T, vocab_size); the sum of exponentials wants fp32
+        logits = flat_logits(output)
         loss = F.cross_entropy(logits, batch.targets.flatten())
         if not self.z_loss:
             return Learned(loss)
