@@ -88,7 +88,7 @@ class Grid:
             base = self._base(said)
             return self._typed(base, self._content(base, said))
         except _NotPlainError:
-            return config.check(self._composed(s.text for s in said), TrainConfig)
+            return config.check(self._composed(text for s in said for text in _texts(s)), TrainConfig)
 
     def _content(self, base: _Base, said: Sequence[Saying]) -> Content:
         """A point's configuration, sharing with the base whatever it does not change."""
@@ -182,7 +182,8 @@ class Grid:
             if len({s.group for s in said}) > 1 or override.package is not None:
                 return False
             others = [o[0].key for i, o in enumerate(self._sayings) if i != index and not o[0].group]
-            if not said[0].group and (not override.is_force_add() or any(_nested(said[0].key, k) for k in others)):
+            alone = override.is_force_add() or all(map(_is_whole, said))
+            if not said[0].group and (not alone or any(_nested(said[0].key, k) for k in others)):
                 return False
         return True
 
@@ -216,6 +217,22 @@ def _sayings(loader: ConfigLoader, override: Override) -> list[Saying]:
     return found
 
 
+def _is_whole(saying: Saying) -> bool:
+    """Whether it says a component with its options, ``optimizer={name: lion, lr: 1e-4}``, and nothing of other axes."""
+    named = isinstance(saying.value, dict) and "name" in saying.value
+    return named and saying.key in registry.axes() and _stays(saying.key, saying.value["name"])
+
+
+def _texts(saying: Saying) -> list[str]:
+    """What Hydra is told of a saying: of a whole component, its name and then its options, which Hydra would put among
+    those of the name that stood there before."""
+    if not _is_whole(saying):
+        return [saying.text]
+    options = {option: value for option, value in saying.value.items() if option != "name"}
+    told = [f"++{saying.key}.{option}={json.dumps(value)}" for option, value in options.items()]
+    return [f"{saying.key}={saying.value['name']}", *told]
+
+
 def _all_stay(said: Sequence[Saying]) -> bool:
     """Whether no word of an axis reaches beyond it."""
     return all(s.group and s.key in registry.axes() and _stays(s.key, s.value) for s in said)
@@ -226,8 +243,11 @@ def _stays(axis: str, word: Any) -> bool:
 
 
 def _put(content: Content, saying: Saying) -> None:
-    """Set a dotted key, copying what leads to it."""
+    """Set a dotted key, copying what leads to it; or a whole component."""
     value = saying.value
+    if _is_whole(saying):
+        content[saying.key] = presets.one_spelt(saying.key, value, saying.key)
+        return
     if isinstance(value, dict) or any(mark in str(value) for mark in ("${", "???")) or "[" in saying.key:
         raise _NotPlainError
     *groups, last = saying.key.split(".")

@@ -63,7 +63,7 @@ class CombinationCheck:
             schedule_of(run)  # of this point; the datasets are those of another, with weights of its own
         dataset = self._datasets[key]
         spec = resolve(dataclasses.replace(run, seed=0), dataset.vocab_size)
-        what = json.dumps([key, *map(schema.plain, (spec, run.task, run.init_from))])
+        what = json.dumps([key, *map(schema.plain, (spec, run.task, run.init_from, run.optimizer.name, run.schedule))])
         if what not in self._outcomes:
             try:
                 plan = plan_of(run, dataset)

@@ -68,7 +68,7 @@ GRIDS = {
     "a deletion of a group": "softmax=softmax,consmax ~logger",
     "a value, and the group around it": "++model={d_model:64,n_head:2},{d_model:32,n_head:1} ++model.n_layer=1,2",
     "a value inside a value that is given": "++model.d_model=64,128 ++model={n_head:2,d_model:32}",
-    "components by their options": "norm={eps:1e-3},{name:layernorm} ++seed=0,1",
+    "components by their options": "norm={eps:1e-3},{eps:1e-4} ++seed=0,1",
     "a word and a group of options on one axis": "norm=layernorm,{eps:1e-3}",
     "lists, texts, nothing": "++pattern=[default],[] ++name=null,'a b','x=y' ++data.val_tokens=null,100",
     "blocks": "++blocks={local:{attention:{window:4}}} ++pattern=[local],[local,default] ++model.n_layer=2,4",
@@ -88,6 +88,17 @@ def test_a_grid_holds_what_hydra_composes(hydra, texts):
     # a text in quotes may hold a space
     parts = re.findall(r"(?:[^ ']|'[^']*')+", texts)
     assert by_grid(parts) == by_hydra(parts)
+
+
+@pytest.mark.parametrize("first", ["{name:lion,lr:1e-4}", "{lr:1e-4}"])  # read at once, and put to Hydra
+def test_a_component_with_its_options_starts_from_its_own_defaults_whatever_stood_there(hydra, first):
+    points = by_grid([f"optimizer={first},{{name:muon,lr:3e-3,adamw_lr:1e-3}},{{name:gpt2}}", "++seed=0,1"])
+    expected = [
+        *by_hydra([f"optimizer={'lion' if 'lion' in first else 'adamw'}", "++optimizer.lr=1e-4", "++seed=0,1"]),
+        *by_hydra(["optimizer=muon", "++optimizer.lr=3e-3", "++optimizer.adamw_lr=1e-3", "++seed=0,1"]),
+        *by_hydra(["optimizer=gpt2", "++seed=0,1"]),
+    ]
+    assert points == expected
 
 
 def test_a_word_that_is_no_choice_is_what_hydra_says(hydra):
