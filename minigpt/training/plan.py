@@ -28,11 +28,14 @@ def schedule_of(run: TrainConfig) -> Schedule | None:
 
 def plan_of(run: TrainConfig, dataset: Dataset) -> GPT:
     """The run's model, without memory. Raises UserError when its parts do not fit together, when nothing of it is to be
-    trained, or when the task needs what model, dataset or further models do not have."""
+    trained, when schedule or optimizer refuse what they are to do, or when the task needs what model, dataset or
+    further models do not have."""
     plan = GPT.on_meta(resolve(run, dataset.vocab_size))
     if run.init_from is None:
         refuse_without_weights(plan.spec)
     if not plan.trainable_count():
         raise UserError(f"nothing to train: all {plan.parameter_count():,} parameters of this model are frozen")
+    registry.build(run.schedule)
+    registry.build(run.optimizer, {n: p for n, p in plan.named_parameters() if p.requires_grad}, plan.roles())
     check_task(registry.build(run.task), dataset, plan)
     return plan

@@ -15,12 +15,14 @@ import torch
 
 from minigpt import registry
 from minigpt.config import TrainConfig
+from minigpt.data.batch import Batch
 from minigpt.data.dataset import Dataset
 from minigpt.device import Precision, is_out_of_memory, peak_memory, random_state, set_random_state
 from minigpt.model import GPT, ModelSpec
 from minigpt.model.checkpoint import load_weights, save_checkpoint
 from minigpt.training.budget import Budget
 from minigpt.training.companions import Frozen
+from minigpt.training.curvature import gauss_newton
 from minigpt.training.evaluate import Validation, validate
 from minigpt.training.figures import Window, named
 from minigpt.training.hooks.base import Hook, by_name
@@ -138,6 +140,8 @@ class Trainer:
         spent = self.seconds
         total = self.budget.total_steps(self.at.step, spent)
         self.optimizer.set_lr(self.schedule.factor(self.at.step, total))
+        if self.optimizer.curvature:
+            self.optimizer.curve(self.curvature())
         for part in range(self.options.gradient_accumulation):
             self.backward(self.at.step * self.options.gradient_accumulation + part)
         if self.scaler.is_enabled():
@@ -156,14 +160,23 @@ class Trainer:
         for hook in self.hooks.values():
             hook.stepped(self)
 
+    def drawn(self, micro_batch: int) -> Batch:
+        """A micro-batch on the device."""
+        sizes = (self.options.batch_size, self.block_size, self.config.seed)
+        return self.task.draw(self.dataset, micro_batch, *sizes).to(self.device)
+
+    def curvature(self) -> list[torch.Tensor]:
+        """Of the loss along every parameter, from the first micro-batch of the step."""
+        tokens = self.drawn(self.at.step * self.options.gradient_accumulation).inputs
+        return gauss_newton(self.forward, tokens, self.parameters, self.precision, self.scaler)
+
     def backward(self, micro_batch: int) -> torch.Tensor:
         """Add one micro-batch's share to the gradients, and what it measured to the window.
 
         Returns the task's loss, still on the device: without the auxiliary losses that parts of the model recorded, so
         that models with and without them compare.
         """
-        sizes = (self.options.batch_size, self.block_size, self.config.seed)
-        batch = self.task.draw(self.dataset, micro_batch, *sizes).to(self.device)
+        batch = self.drawn(micro_batch)
         with self.precision.autocast():
             output = self.forward(batch.inputs)
         learned = self.task(output, batch, self.at.step)

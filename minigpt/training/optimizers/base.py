@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from minigpt.components.initialiser import Role
-from minigpt.errors import shown
+from minigpt.errors import UserError, shown
 from minigpt.registry import declare
 
 declare("optimizer", default="adamw", scope="run")
@@ -24,8 +24,10 @@ class Optimizer:
     hands this what moves them.
 
     parts: torch optimizers whose groups hold every parameter exactly once. Each group's ``lr`` is its base rate: a
-    schedule scales all of them by one factor.
+    schedule scales all of them by one factor. curvature: whether the next step wants :meth:`curve` first.
     """
+
+    curvature = False
 
     def __init__(self, parts: list[torch.optim.Optimizer], parameters: Mapping[str, nn.Parameter]):
         self.parts = parts
@@ -34,6 +36,7 @@ class Optimizer:
             raise AssertionError(f"{type(self).__name__}: {len(held)} parameters in groups, {len(parameters)} to train")
         for group in self.groups:
             group["base_lr"] = group["lr"]
+        self._together = _Together(self)
 
     @property
     def groups(self) -> list[dict[str, Any]]:
@@ -56,15 +59,21 @@ class Optimizer:
         """Told before a validation and a save: a method that trains other weights than it answers with, such as a
         schedule-free one or an average, puts in those that are meant to be used."""
 
+    def curve(self, curvature: list[torch.Tensor]) -> None:
+        """Given, where :attr:`curvature` asks for it, an estimate of the loss' curvature along every parameter."""
+
     def unscale(self, scaler: torch.amp.GradScaler) -> None:
         """Divide gradients by the loss scale, so that they can be clipped."""
-        for part in self.parts:
-            scaler.unscale_(part)
+        scaler.unscale_(self._together)  # type: ignore[arg-type]
 
     def step(self, scaler: torch.amp.GradScaler) -> None:
         """Move every parameter; nothing moves when the scaler found a gradient that is not finite."""
+        scaler.step(self._together)  # type: ignore[arg-type]
+
+    def move(self) -> None:
+        """What a step does once the gradients are known to be finite."""
         for part in self.parts:
-            scaler.step(part)
+            part.step()
 
     def zero_grad(self) -> None:
         for part in self.parts:
@@ -90,13 +99,37 @@ class Optimizer:
             for number, values in stored["state"].items():
                 shape = tuple(parameters[number].shape)
                 for name, value in values.items():
-                    if isinstance(value, torch.Tensor) and value.numel() > 1 and tuple(value.shape) != shape:
-                        return f"{name} of the optimizer has shape {tuple(value.shape)}, its parameter {shape}"
+                    found = [tuple(t.shape) for t in (value if isinstance(value, list) else [value]) if _is_array(t)]
+                    if found and found != self.kept(name, shape):
+                        return f"{name} of the optimizer has shape {', '.join(map(str, found))}, its parameter {shape}"
         return ""
+
+    def kept(self, name: str, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+        """Shapes of what a part keeps under a name for a parameter of a shape: one tensor like it, if nothing else is
+        said."""
+        return [shape]
 
     def load_state_dict(self, state: list[dict[str, Any]]) -> None:
         for part, stored in zip(self.parts, state, strict=True):
             part.load_state_dict(stored)
+
+
+class _Together:
+    """All parts as one optimizer, as which a scaler sees them: a gradient of one that is not finite stops all."""
+
+    def __init__(self, optimizer: Optimizer):
+        self.optimizer = optimizer
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        return self.optimizer.groups
+
+    def step(self) -> None:
+        self.optimizer.move()
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.ndim > 0
 
 
 def _kind(value: Any) -> Any:
@@ -116,3 +149,19 @@ def decay_groups(
         (decayed if roles[name] in DECAYED and parameter.ndim >= 2 else rest).append(parameter)
     groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
+
+
+def hidden_matrices(
+    name: str, parameters: Mapping[str, nn.Parameter], roles: Mapping[str, Role]
+) -> tuple[dict[str, nn.Parameter], dict[str, nn.Parameter]]:
+    """The matrices inside blocks, and everything else, for optimizers whose method is one of matrices.
+
+    name: of the optimizer. Raises UserError when there is no such matrix, so that most of its options would do nothing.
+    """
+    hidden = {n: p for n, p in parameters.items() if roles[n] in ("weight", "residual_out") and p.ndim == 2}
+    if not hidden:
+        raise UserError(
+            f"optimizer={name}: moves matrices inside blocks, and none is trained here; all the rest moves by AdamW. "
+            f"Take optimizer=adamw"
+        )
+    return hidden, {n: p for n, p in parameters.items() if n not in hidden}

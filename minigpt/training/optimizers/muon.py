@@ -13,7 +13,7 @@ from minigpt.components.initialiser import Role
 from minigpt.device import multiplies_bf16
 from minigpt.registry import register
 from minigpt.schema import NonNegativeFloat, PositiveFloat, PositiveInt, Probability, options
-from minigpt.training.optimizers.base import Optimizer, decay_groups
+from minigpt.training.optimizers.base import Optimizer, decay_groups, hidden_matrices
 
 
 @register("optimizer", "muon")
@@ -47,20 +47,16 @@ class Muon(Optimizer):
     ]
 
     def __init__(self, config: Config, parameters: Mapping[str, nn.Parameter], roles: Mapping[str, Role]):
-        hidden = {n: p for n, p in parameters.items() if roles[n] in ("weight", "residual_out") and p.ndim == 2}
-        rest = {n: p for n, p in parameters.items() if n not in hidden}
-        parts: list[torch.optim.Optimizer] = []
-        if hidden:
-            kind = torch.optim.Muon if multiplies_bf16(next(iter(hidden.values())).device) else MuonInFp32
-            parts.append(
-                kind(
-                    hidden.values(),
-                    lr=config.lr,
-                    momentum=config.momentum,
-                    ns_steps=config.steps,
-                    weight_decay=config.weight_decay,
-                )
-            )
+        hidden, rest = hidden_matrices("muon", parameters, roles)
+        kind = torch.optim.Muon if multiplies_bf16(next(iter(hidden.values())).device) else MuonInFp32
+        muon = kind(
+            hidden.values(),
+            lr=config.lr,
+            momentum=config.momentum,
+            ns_steps=config.steps,
+            weight_decay=config.weight_decay,
+        )
+        parts: list[torch.optim.Optimizer] = [muon]
         if groups := decay_groups(rest.items(), roles, config.weight_decay):
             betas = (config.beta1, config.beta2)
             parts.append(torch.optim.AdamW(groups, lr=config.adamw_lr, betas=betas, eps=config.eps, fused=True))
