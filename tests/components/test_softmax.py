@@ -336,3 +336,69 @@ def test_the_halvings_that_hardware_is_priced_for_find_the_same_weights(name):
 def test_sparse_rows_of_a_thousand_keys_sum_to_one(name):
     weights = part("softmax", name)(0.1 * values(1, 4, 2, 1024))
     torch.testing.assert_close(weights.sum(-1), torch.ones(1, 4, 2), atol=1e-4, rtol=0)
+
+
+def pfla(**options):
+    """A pfla softmax whose heights are those it starts with, in double precision."""
+    softmax = part("softmax", "pfla", **options).double()
+    softmax.init_buffers()
+    starts = {}
+
+    class Noted:
+        def values(self, parameter, values, role):
+            starts[parameter] = values
+
+        def constant(self, parameter, value, role):
+            starts[parameter] = torch.full(parameter.shape, value)
+
+    softmax.init_parameters(Noted())
+    with torch.no_grad():
+        for parameter, start in starts.items():
+            parameter.copy_(start)
+    return softmax
+
+
+@pytest.mark.parametrize("density", ["linear", "quad", "exp"])
+def test_pfla_goes_through_its_knots_in_lines_and_is_constant_beyond(density):
+    softmax = pfla(density=density, normalise="gamma", gamma_init=2.0, points=8)
+    knots, heights = softmax.knots, softmax.log_heights.exp() / 2
+    torch.testing.assert_close(heights, knots.exp() / 2)
+    assert knots[0] == -10 == -knots[-1]
+    assert (knots.diff() > 0).all()
+
+    def curve(scores):
+        return softmax(scores.view(1, 1, 1, -1)).flatten()
+
+    torch.testing.assert_close(curve(knots), heights)
+    for share in (0.25, 0.5):
+        torch.testing.assert_close(
+            curve(knots[:-1] + share * knots.diff()), heights[:-1] + share * heights.diff(), atol=1e-12, rtol=1e-7
+        )
+    torch.testing.assert_close(curve(torch.tensor([-1e4, -10.5, 10.5, 1e4]).double()), heights[[0, 0, -1, -1]])
+
+
+def test_pfla_starts_near_softmax_and_its_rows_sum_to_one():
+    scores = values(1, 4, 3, 8).double()
+    weights = pfla()(scores)
+    torch.testing.assert_close(weights, torch.softmax(scores, -1), atol=0.02, rtol=0)
+    torch.testing.assert_close(weights.sum(-1), torch.ones(1, 4, 3, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("density", ["linear", "exp"])
+def test_pfla_s_parabolas_are_exact_for_a_parabola_and_never_negative(density):
+    softmax = pfla(mode="quadratic", density=density, points=9, normalise="gamma", gamma_init=1.0)
+    scores = torch.linspace(-12, 12, 400, dtype=torch.float64).view(1, 1, 1, -1)
+    with torch.no_grad():
+        softmax.log_heights.copy_(((softmax.knots - 3) ** 2 + 30).log())
+        inside = (scores >= softmax.knots[1]) & (scores <= 10)
+        torch.testing.assert_close(softmax(scores)[inside], (scores[inside] - 3) ** 2 + 30)
+        for seed in range(20):  # heights of wild sizes, for which a parabola through the points goes below zero
+            softmax.log_heights.copy_(6 * torch.randn(9, generator=torch.Generator().manual_seed(seed)))
+            for dtype in (torch.float64, torch.float32):
+                assert (softmax.to(dtype)(scores.to(dtype)) >= 0).all()
+            softmax.double()
+
+
+def test_pfla_refuses_a_gamma_beside_a_sum():
+    with pytest.raises(UserError, match=r"softmax\.gamma_init: there is no gamma.*Set softmax\.normalise=gamma"):
+        part("softmax", "pfla", gamma_init=2.0)

@@ -166,3 +166,21 @@ def entmax15(part, scores):
     taus = mean - torch.sqrt(torch.clamp(1 / k - (square - mean**2), min=1e-30))
     count = (ordered > taus).sum(dim=-1, keepdim=True)
     return torch.relu(s - taus.gather(-1, count - 1)) ** 2
+
+
+@plain("softmax", "pfla")
+def pfla(part, scores):
+    knots, heights = part.knots, part.log_heights.exp()
+    gaps = knots[1:] - knots[:-1]
+    clamped = scores.clamp(knots[0].item(), knots[-1].item())
+    i = torch.searchsorted(knots[1:-1].contiguous(), clamped.detach())
+    u = (clamped - knots[i]) / gaps[i]
+    weights = (1 - u) * heights[i] + u * heights[i + 1]
+    if part.config.mode == "quadratic":
+        slopes = (heights[1:] - heights[:-1]) / gaps
+        at_knot = (slopes[:-1] * gaps[1:] + slopes[1:] * gaps[:-1]) / (gaps[1:] + gaps[:-1])
+        bent = torch.clamp(heights[1:-1] + at_knot * gaps[1:] / 2, min=0)
+        middle = torch.cat([(heights[:1] + heights[1:2]) / 2, bent])
+        weights = (1 - u) ** 2 * heights[i] + 2 * u * (1 - u) * middle[i] + u**2 * heights[i + 1]
+    weights = torch.where(scores == -torch.inf, 0, weights)
+    return weights / (weights.sum(dim=-1, keepdim=True) if part.log_gamma is None else part.log_gamma.exp())
