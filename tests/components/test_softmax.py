@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from minigpt import registry
-from minigpt.components.call import Span
 from minigpt.errors import UserError
 from minigpt.testing import all_cases, make_spec
-from tests.components.parts import DEVICE, above_diagonal, part, values
+from minigpt.testing.models import SIZES, batch, create, decode, moved
+from tests.components.parts import above_diagonal, part, values
 
 MASKED = [case for case in all_cases(("softmax", name) for name in registry.names("softmax"))]
 
@@ -144,7 +144,7 @@ def test_softmax1_is_the_paper_s_formula_for_scores_of_any_size(options):
     assert softmax1(scores - 1e4).sum() == 0
 
 
-SINKS = [{}, {"learned": True, "per_head": True}]
+SINKS = [{"init": 1.0}, {"learned": True, "per_head": True}]
 AROUND = {
     "plain": {},
     "window": {"attention": {"name": "causal", "window": 5}},
@@ -156,24 +156,20 @@ AROUND = {
 @pytest.mark.parametrize("options", SINKS, ids=str)
 @pytest.mark.parametrize("around", AROUND)
 def test_softmax1_on_the_fused_path_is_the_explicit_one_in_values_and_gradients(options, around):
-    spec = make_spec(softmax={"name": "softmax1"} | options, **AROUND[around])
-    attention = spec.context(0).build("attention").double()
-    for module in attention.modules():
-        getattr(module, "init_buffers", lambda: None)()
-    with torch.no_grad():
-        attention.softmax.c.copy_(values(*attention.softmax.c.shape))
-    assert attention.path == "fused"
-    padding = torch.tensor([0, 3])
-    for span in (Span(0, 16, DEVICE), Span(0, 16, DEVICE, padding), Span(15, 1, DEVICE), Span(12, 4, DEVICE, padding)):
-        found = []
-        for attend in (attention.attend_fused, attention.attend_explicitly):
-            q = values(2, 4, span.length, 8).double().requires_grad_()
-            k, v = (values(2, attention.n_kv_head, 16, 8).double().add(n).requires_grad_() for n in (1, -1))
-            y = attend(q, k, v, span, torch.arange(16))
-            learned = list(attention.softmax.parameters())
-            found.append([y, *torch.autograd.grad(y.square().sum(), [q, k, v, *learned])])
-        for fused, explicit in zip(*found, strict=True):
-            torch.testing.assert_close(fused, explicit)
+    spec = make_spec(softmax={"name": "softmax1"} | options, **AROUND[around] | SIZES | {"dropout": 0.0})
+    model, padding, answers = moved(create(spec)).double().eval(), torch.tensor([0, 2, 5]), []
+    for fused in (True, False):
+        for block in model.blocks:
+            block.attention.softmax.fused = fused
+            assert block.attention.path.startswith("fused" if fused else "explicit")
+        model.zero_grad()
+        logits = model(batch()).logits
+        logits.square().mean().backward()
+        with torch.no_grad():
+            cached = decode(model, batch(), (5, 9, 1, 1), padding)
+        answers.append([logits, cached, *(parameter.grad for parameter in model.parameters())])
+    for ours, theirs in zip(*answers, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
 
 
 def test_softmax1_refuses_heads_apart_that_learn_nothing():
