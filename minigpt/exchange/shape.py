@@ -58,7 +58,7 @@ def _layer(block: nn.Module, described: Any, spec: ModelSpec) -> Shape:
     """The options of every part of one block."""
     shape: Shape = {}
     for part in block.modules():
-        if isinstance(part, Part):
+        if isinstance(part, Part) and hasattr(part, "axis"):  # what a family of variants shares has none
             prefix = part.axis if part.site is None else f"{part.axis}.{part.site}"
             shape |= _options(prefix, described.spec(part.axis, part.site), part, spec)
     return shape

@@ -123,11 +123,13 @@ class Trace(TorchDispatchMode):
         self._look_at_sources(name, inputs)
         if name in RANDOM:
             self.drawn += [(self.within[-1] or "the model", name, t.detach().clone()) for t in outputs[:1]]
-        if func.is_view:
-            for output in outputs:
-                self._known.add(_storage(output))
-            return result
         depends = name == "arange" or any(_storage(t) in self._origin for t in inputs)
+        if func.is_view:
+            for output in outputs:  # in memory of its own, where contiguous and reshape had to copy
+                self._known.add(_storage(output))
+                if depends:
+                    self._origin.setdefault(_storage(output), self.within[-1])
+            return result
         self._read_weights(name, inputs, outputs)
         if depends:
             self._count(name, inputs, outputs)
@@ -207,6 +209,9 @@ class Trace(TorchDispatchMode):
                 counted["add"] += outputs[0].numel()
         elif outputs[0].numel() == 1 or not any(t.is_floating_point() for t in (*inputs, *outputs)):
             return  # a figure of the whole batch; indices and masks
+        elif name == "linalg_solve_triangular":  # of a diagonal of ones: row t takes off what t rows before it are
+            each = outputs[0].numel() * (outputs[0].shape[-2] - 1) // 2
+            counted.update({"mul": each, "add": each})
         elif name in REDUCTIONS:
             counted[REDUCTIONS[name]] += inputs[-1 if name in ("index_add", "scatter_add") else 0].numel()
             if name == "mean":

@@ -41,44 +41,6 @@ def test_causal_attention_is_the_definition_row_by_row():
         torch.testing.assert_close(y[:, :, t : t + 1], scores.softmax(-1) @ v[:, :, keys])
 
 
-@pytest.mark.parametrize("chunk", [1, 5, 16, 64])
-def test_linear_attention_in_chunks_is_the_recurrence(chunk):
-    attention = make_spec(attention={"name": "linear", "chunk": chunk}, position="nope").context(0).build("attention")
-    with torch.no_grad():
-        for parameter in attention.parameters():
-            parameter.copy_(0.3 * values(*parameter.shape))
-    x = values(2, 16, 32)
-    q, k, v = (F.linear(x, m.weight).view(2, 16, 4, 8) for m in (attention.q, attention.k, attention.v))
-    q, k = F.elu(q) + 1, F.elu(k) + 1
-    kv, z, rows = torch.zeros(2, 4, 8, 8), torch.zeros(2, 4, 8), []
-    for t in range(16):
-        kv = kv + k[:, t, :, :, None] * v[:, t, :, None, :]
-        z = z + k[:, t]
-        rows.append(torch.einsum("bhi,bhij->bhj", q[:, t], kv) / (q[:, t] * z).sum(-1, keepdim=True))
-    expected = F.linear(torch.stack(rows, dim=1).flatten(2), attention.o.weight)
-    torch.testing.assert_close(attention(x, call()), expected, atol=1e-5, rtol=1e-4)
-
-
-def test_linear_attention_sums_in_full_precision_under_autocast():
-    """Chunks of 1 and of 64 order the sums differently: in bf16 they would differ in the third digit."""
-    whole, x = call(0, 64), values(2, 64, 32)
-    outputs = []
-    for chunk in (1, 64):
-        spec = make_spec(attention={"name": "linear", "chunk": chunk}, position="nope", block_size=64)
-        attention = spec.context(0).build("attention")
-        with torch.no_grad():
-            for parameter in attention.parameters():
-                parameter.copy_(values(*parameter.shape))
-            with torch.autocast("cpu", torch.bfloat16):
-                q, k, v = (attention._heads(m(x)).float() for m in (attention.q, attention.k, attention.v))
-            outputs.append(attention._attend(q, k, v, whole, None))
-            with torch.autocast("cpu", torch.bfloat16):
-                joined = attention(x, whole)
-        expected = F.linear(outputs[-1].transpose(1, 2).flatten(2).bfloat16(), attention.o.weight.bfloat16())
-        torch.testing.assert_close(joined, expected)
-    torch.testing.assert_close(outputs[0], outputs[1], atol=1e-4, rtol=1e-4)
-
-
 def test_glu_has_the_parameters_of_an_mlp_and_computes_swiglu():
     from minigpt.model import GPT
 

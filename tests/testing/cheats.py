@@ -14,7 +14,7 @@ from torch import nn
 
 from minigpt.components.attention.causal import CausalAttention
 from minigpt.components.attention.kv_cache import KVCache
-from minigpt.components.attention.linear import LinearAttention
+from minigpt.components.attention.recurrent.linear import LinearAttention
 from minigpt.components.linear.base import LinearMap
 from minigpt.components.linear.ternary import ternary
 from minigpt.components.mlp.mlp import MLP
@@ -395,7 +395,7 @@ class ViewOfAll(LinearAttention):
     def _attend(self, q, k, v, call, state):
         y = super()._attend(q, k, v, call, state)
         if state is not None:
-            state.k = torch.cat([state.k, torch.zeros_like(k)], dim=2)[:, :, :1]
+            state["keys"] = torch.cat([state["keys"], torch.zeros_like(k)], dim=2)[:, :, :1]
         return y
 
 

@@ -44,10 +44,15 @@ def load() -> dict[tuple[str, str], dict[str, Writing]]:
 
 def write_plainly(model: Any, axis: str, name: str) -> int:
     """Put the plain writing into every part of this name; returns how many there are."""
-    found = [part for part in model.modules() if isinstance(part, Part) and (part.axis, part.name) == (axis, name)]
+    found = [part for part in model.modules() if isinstance(part, Part) and _choice(part) == (axis, name)]
     for part in found:
         for method, writing in load()[axis, name].items():
             setattr(part, method, types.MethodType(writing, part))
         if getattr(part, "fused", False):
             part.fused = False  # a kernel that computes this softmax too would never call its writing
     return len(found)
+
+
+def _choice(part: Part) -> tuple[str | None, str | None]:
+    """The axis and name of a part; what a family of variants shares has none."""
+    return getattr(part, "axis", None), getattr(part, "name", None)
