@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -11,7 +12,7 @@ from minigpt import registry
 from minigpt.errors import UserError
 from minigpt.model import GPT
 from minigpt.testing import make_spec
-from minigpt.testing.models import batch
+from minigpt.testing.models import batch, moved
 from tests.components.parts import part, values
 
 SHAPE = (2, 5, 32)
@@ -157,3 +158,63 @@ def test_it_joins_narrow_updates_and_single_tokens(name):
             assert model(batch(1, 1)).logits.isfinite().all()
             assert model(batch(2, 8)[:0]).logits.shape == (0, 8, 50)
     assert math.isfinite(model(batch(2, 8)).logits.float().sum().item())
+
+
+# Values of the first layer
+
+
+def test_values_are_mixed_with_those_of_the_first_layer():
+    """Beside a model whose attentions are given the mixed values by hand."""
+    model = moved(GPT.create(make_spec(n_layer=3, residual="value_residual"))).double().eval()
+    plain = GPT.create(make_spec(n_layer=3)).double().eval()
+    plain.load_state_dict({n: t for n, t in model.state_dict().items() if "value_mix" not in n})
+    assert [block.attention.value_mix.share is None for block in model.blocks] == [True, False, False]
+    first = []
+    for block, mixing in zip(plain.blocks, model.blocks, strict=True):
+
+        def project(x, call, attention=block.attention, share=mixing.attention.value_mix.share):
+            q, k, v = type(attention).project(attention, x, call)
+            if not first:
+                first.append(v)
+            return q, k, v if share is None else (1 - share) * v + share * first[0]
+
+        block.attention.project = project
+    tokens = batch(2, 12)
+    torch.testing.assert_close(model(tokens).logits, plain(tokens).logits)
+
+
+def test_values_are_mixed_beside_another_residual_and_cost_no_cache():
+    model = GPT.on_meta(make_spec(residual="layerscale", sites={"residual": {"values": "value_residual"}}))
+    assert model.blocks[1].attention.value_mix.share.numel() == 1
+    assert model.blocks[1].mlp_residual.name == "layerscale"
+    assert model.new_state(2).bits == GPT.on_meta(make_spec()).new_state(2).bits
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"residual": "value_residual", "attention": "identity"}, r"attention=identity hands none over"),
+        (
+            {"residual": "value_residual", "attention": "linear"},
+            r"attention=linear hands none over\. Choose attention=",
+        ),
+        ({"residual": "value_residual", "layout": "mlp_only"}, r"layout=mlp_only hands none over"),
+        ({"sites": {"residual": {"mlp": "value_residual"}}}, r"sites\.residual\.mlp: value_residual acts on values"),
+        ({"residual": "value_residual", "share": {"attention": "run"}}, r"share\.attention: .* does something else"),
+    ],
+)
+def test_values_that_nobody_mixes_are_refused(given, message):
+    with pytest.raises(UserError, match=message):
+        GPT.on_meta(make_spec(**given))
+
+
+def test_values_of_another_shape_cannot_be_mixed():
+    spec = make_spec(residual="value_residual")
+    narrow = dataclasses.replace(spec.blocks[1].parts["attention"].options, n_kv_head=2)
+    parts = dict(spec.blocks[1].parts)
+    parts["attention"] = dataclasses.replace(parts["attention"], options=narrow)
+    blocks = (spec.blocks[0], dataclasses.replace(spec.blocks[1], parts=parts))
+    with pytest.raises(
+        UserError, match=r"2 heads of 8, with first values of 4 heads of 8\. Give all attentions one n_kv"
+    ):
+        GPT.on_meta(dataclasses.replace(spec, blocks=blocks))

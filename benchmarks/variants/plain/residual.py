@@ -7,7 +7,7 @@ import torch
 from benchmarks.variants.plain import plain
 
 
-@plain("residual", "add", method="write")
+@plain("residual", "add", "value_residual", method="write")
 def add(part, stream, update):
     return stream + update
 
@@ -75,3 +75,12 @@ def write_streams(part, stream, update):
         kept = kept + part.a_scale * torch.tanh(normed(stream) @ part.a_weight[1:].T)  # (B, T, n, n)
         written = written + part.b_scale * torch.tanh(normed(stream) @ part.b_weight[0])
     return torch.einsum("btnm,btnc->btmc", kept, stream) + torch.einsum("btn,btc->btnc", written, update)
+
+
+@plain("residual", "value_residual", method="mix")
+def mix_values(part, v, call):
+    if part.provides:
+        call.provide(part.key, v)
+        return v
+    share = part.share_init if part.share is None else part.share
+    return (1 - share) * v + share * call.need(part.key)

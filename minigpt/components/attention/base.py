@@ -11,6 +11,7 @@ from minigpt import registry
 from minigpt.components.base import BuildContext, Part
 from minigpt.components.call import Call
 from minigpt.components.position.base import Place
+from minigpt.components.residual.base import mixes_values
 from minigpt.errors import UserError
 from minigpt.registry import declare
 
@@ -30,12 +31,14 @@ class Attention(Part):
     """Built as ``cls(config, ctx)``. x: (B, T, d_model) -> (B, T, d_model); token t sees tokens up to t, itself
     included.
 
-    places: the places of a position encoding this attention honours (see Position.places). silent: it adds nothing to
+    places: the places of a position encoding this attention honours (see Position.places). mixes_values: whether it
+    takes a residual between the values of layers, see :meth:`build_value_mix`. silent: it adds nothing to
     the stream, so a layout builds no norm and no residual for it. input_maps: attributes of the linear maps that are
     all that reads x, if that is so.
     """
 
     places: ClassVar[frozenset[Place]] = frozenset()
+    mixes_values: ClassVar[bool] = False
     silent: bool = False
     input_maps: ClassVar[tuple[str, ...]] = ()
 
@@ -51,6 +54,11 @@ class Attention(Part):
     def new_state(self, batch: int, capacity: int, device: torch.device, dtype: torch.dtype) -> Any:
         """An empty state for up to ``capacity`` tokens per row; None when nothing is remembered."""
         return None
+
+    def build_value_mix(self, ctx: BuildContext, heads: int, width: int) -> Any:
+        """The block's residual between the values of layers, None where there is none. Its ``mix(v, call)`` gives what
+        is attended to and cached. heads, width: of the values, (B, heads, T, width)."""
+        return ctx.build("residual", "values", (heads, width), site="values") if mixes_values(ctx.block) else None
 
     def build_position(self, ctx: BuildContext, width: int | None = None) -> Any:
         """The block's position encoding if it acts inside attention, else None; refuses one this attention ignores.

@@ -40,6 +40,7 @@ class CausalAttention(SoftmaxAttention):
     """
 
     input_maps = ("q", "k", "v", "gate")
+    mixes_values = True
 
     @options
     class Config:
@@ -85,6 +86,7 @@ class CausalAttention(SoftmaxAttention):
             self.gate = ctx.linear(ctx.d_model, ctx.n_head * self.gate_width, site="attention_gate")
         self.normed_together = config.qk_norm_over == "heads"
         self.q_norm, self.k_norm, self.v_norm = self._build_norms(config, ctx)
+        self.value_mix = self.build_value_mix(ctx, self.n_kv_head, self.head_dim)
         scale = 1 / math.sqrt(config.scale_width or self.head_dim)
         self.build_scores(ctx, scale=scale, dropout=config.dropout, sinks=config.sinks, rounds=ROUNDED)
 
@@ -120,6 +122,7 @@ class CausalAttention(SoftmaxAttention):
         v = split_heads(self.v(x), self.head_dim)
         q, k = self.turn(q, k, call)
         v = v if self.v_norm is None else self.v_norm(v)
+        v = v if self.value_mix is None else self.value_mix.mix(v, call)
         return self.quantise["q"](q), self.quantise["k"](k), self.quantise["v"](v)
 
     def _normed(self, x: Tensor, norm: nn.Module | None) -> Tensor:
@@ -147,6 +150,9 @@ class CausalAttention(SoftmaxAttention):
             rows = work.all_tokens * (1 if self.normed_together and name != "v_norm" else heads)
             if getattr(self, name) is not None:
                 parts[name] = getattr(self, name).cost(work.over(rows, work.all_tokens * heads * self.head_dim))
+        if self.value_mix is not None:
+            values = work.all_tokens * self.n_kv_head
+            parts["value_mix"] = self.value_mix.cost(work.over(values, values * self.head_dim))
         ops, gates = self.score_ops(work), 0
         if self.gate is not None:
             parts["gate"] = self.gate.cost(rounded)
