@@ -1,8 +1,9 @@
 """Formats of stored weights, by name: what one weight takes, and what kind of number it is. Never a machine.
 
 ``base`` or ``base/g<n>``: n weights share one scale of 16 bits. One scale per output channel is a group of all k inputs
-(``int8/g768``); without a group one scale serves the whole tensor, and its bits are nothing. Scales are symmetric: no
-zero points.
+(``int8/g768``); without a group one scale serves the whole tensor, and its bits are nothing. Codes are symmetric around
+zero; whole numbers may be ``int4/affine`` or ``int4/g128/affine``: beside its scale a group has a zero point, which
+takes the bits of a code.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ class WeightFormat:
     scale. kind: what a product with it needs. native: the machine's own product. float: a conversion, unless it is the
     machine's own. integer: a product of code_bits times an activation. table: a table read first. sign: the weight is
     -1, 0 or 1, an addition is enough. packed: codes do not end where bits do; each takes a multiplication to unpack.
+    affine: whether a group has a zero point, the code of 0.
     """
 
     name: str
@@ -34,11 +36,13 @@ class WeightFormat:
     code_bits: Fraction | None
     group: int | None = None
     packed: bool = False
+    affine: bool = False
 
     def stored_bits(self, native_bits: int) -> Fraction:
         """Bits of one weight with its share of a scale, exactly; ``native_bits`` is what "native" means."""
         code = Fraction(native_bits) if self.code_bits is None else self.code_bits
-        return code + (Fraction(SCALE_BITS, self.group) if self.group else 0)
+        shared = Fraction(SCALE_BITS) + (code if self.affine else 0)
+        return code + (shared / self.group if self.group else 0)
 
 
 def _base(name: str, kind: Kind, bits: int | Fraction, packed: bool = False) -> WeightFormat:
@@ -63,11 +67,18 @@ SCALED = ("integer", "table", "sign")  # kinds that a group can share a scale of
 
 @functools.cache
 def weight_format(text: str, path: str = "weight_format") -> WeightFormat:
-    """Read a format: ``native``, ``bf16``, ``int4``, ``int4/g128``, ``nf4/g64``, ``ternary``; else a UserError."""
-    name, slash, group = text.partition("/")
+    """Read a format: ``native``, ``bf16``, ``int4/g128``, ``int4/g128/affine``, ``nf4/g64``; else a UserError."""
+    plain = text.removesuffix("/affine")
+    name, slash, group = plain.partition("/")
     if name not in BASES:
         raise unknown(path, name, "there is no weight format", BASES)
     base = BASES[name]
+    if plain != text:
+        if base.kind != "integer":
+            raise UserError(
+                f"{path}: '{text}': {name} has no zero points; only whole numbers have, such as int4/affine"
+            )
+        base = dataclasses.replace(base, name=text, affine=True)
     if not slash:
         return base
     if base.kind not in SCALED:

@@ -17,6 +17,7 @@ from minigpt.errors import UserError
 from minigpt.registry import Spec
 
 if TYPE_CHECKING:
+    from minigpt.components.call import Call
     from minigpt.components.initialiser import Initialiser, Role
 
 
@@ -55,6 +56,12 @@ class Part(nn.Module):
 
     def init_buffers(self) -> None:
         """Fill the buffers this module owns directly that are tables: not learned, not saved."""
+
+    def updated(self) -> None:
+        """Called after every update of the parameters in training: what counts them keeps the count in a buffer."""
+
+    def penalise(self, call: Call) -> None:
+        """Record auxiliary losses that depend on this part's parameters alone; called once at the end of a forward."""
 
     def cost(self, work: Work) -> Cost:
         """What one call does and reads, children included as ``parts``."""

@@ -10,7 +10,11 @@ _LEAST = 1e-30  # a range below it counts as zero: its reciprocal would overflow
 
 def symmetric(x: Tensor, bits: int) -> Tensor:
     """To -n .. n steps, n = 2^(bits-1) - 1, of which the row's largest magnitude takes n; the same shape and format."""
-    most = 2 ** (bits - 1) - 1
+    return to_steps(x, 2 ** (bits - 1) - 1)
+
+
+def to_steps(x: Tensor, most: float | Tensor) -> Tensor:
+    """To whole steps, of which the row's largest magnitude takes ``most``."""
     wide = x.to(torch.promote_types(x.dtype, torch.float32))  # in fp16 the scale of a small row would overflow
     scale = most / wide.abs().amax(dim=-1, keepdim=True).clamp_min(_LEAST)
     return ((wide * scale).round() / scale).to(x.dtype)

@@ -67,21 +67,21 @@ def _expansion(cost: Cost, spec: HardwareSpec) -> dict[str, int]:
         if name not in multiplied:  # looked up, as rows of an embedding
             fmt = weight_format(name)
             ops.update(_as_native(fmt, count, spec))
-            ops.update({"mul": count if fmt.group else 0})
+            ops.update({"mul": count if fmt.group else 0, "add": count if fmt.affine else 0})
     return dict(+ops)
 
 
 def _multiplied(m: Matmul, fmt: WeightFormat, spec: HardwareSpec) -> Counter[str]:
-    """Per weight that enters the array what it takes to expand it; scales per weight, or per group and result where
-    whole numbers were summed."""
+    """Per weight that enters the array what it takes to expand it; scales and zero points per weight, or per group and
+    result where whole numbers were summed: from a sum of products the zero takes itself times the sum of inputs."""
     kind, entering = product(m, spec), m.repeat * m.k * m.n * math.ceil(m.m / spec.matrix.rows)
     ops = Counter({"mul": entering if fmt.packed else 0}) if kind != "native" else _as_native(fmt, entering, spec)
-    if fmt.group is None:
-        return ops
     if kind == "native" and integer_bits(spec.matrix.arithmetic) is None:
-        return ops + Counter({"mul": entering})
-    groups, results = math.ceil(m.k / fmt.group), m.repeat * m.m * m.n
-    return ops + Counter({"mul": results * groups, "add": results * (groups - 1)})
+        return ops + Counter({"mul": entering if fmt.group else 0, "add": entering if fmt.affine else 0})
+    groups, results = math.ceil(m.k / fmt.group) if fmt.group else 1, m.repeat * m.m * m.n
+    if fmt.affine:
+        ops += Counter({"mul": results * groups, "add": results * groups + m.repeat * m.m * m.k})
+    return ops + Counter({"mul": results * groups if fmt.group else 0, "add": results * (groups - 1)})
 
 
 def _as_native(fmt: WeightFormat, count: int, spec: HardwareSpec) -> Counter[str]:

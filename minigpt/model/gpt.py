@@ -101,6 +101,7 @@ class GPT(nn.Module):
         self.provides = handed_on(self.head, provided, "head")
         self.returns: frozenset[str] = frozenset()
         self.checkpoint_activations = False
+        self.penalising: tuple[Part, ...] = ()  # parts with a loss of their parameters alone
         refuse_other_streams(blocks, self.residual)
         self.residual.follow(sublayers_followed(blocks))
         refuse_ignored(spec, contexts, outside)
@@ -113,6 +114,8 @@ class GPT(nn.Module):
             transforms = [registry.build(transform) for transform in spec.transforms]
             for transform in transforms:
                 transform.apply(model)
+        parts = [part for part in model.modules() if isinstance(part, Part)]
+        model.penalising = tuple(part for part in parts if type(part).penalise is not Part.penalise)
         tie_again(model, model.embedding)
         refuse_unfilled(model, loaded=any(transform.needs_weights for transform in transforms))
         join_norms(model)
@@ -159,6 +162,8 @@ class GPT(nn.Module):
         if self.final_norm is not None:
             x = self.final_norm(x)
         logits = self.head(x, call)
+        for part in self.penalising if self.training else ():
+            part.penalise(call)
         if state is not None:
             state.seen += tokens.shape[1]
         shared = {name: call.need(name) for name in self.returns}

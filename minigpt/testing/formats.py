@@ -48,15 +48,20 @@ def _misfit(weight: Tensor, fmt: WeightFormat) -> str:
     if fmt.kind == "table":
         found = len(torch.unique((codes / _CODE).round()))
         return f"they have {found} levels" if found > 2 ** int(fmt.code_bits or 0) else ""
-    return "" if all(_is_integer(row, int(fmt.code_bits or 0)) for row in codes) else "a group is on no grid of so few"
+    on_grid = all(_is_integer(row, int(fmt.code_bits or 0), fmt.affine) for row in codes)
+    return "" if on_grid else "a group is on no grid of so few"
 
 
-def _is_integer(row: Tensor, bits: int) -> bool:
-    """Whether -1 to 1 is some whole number of steps, at most half the codes, and every value a whole step."""
+def _is_integer(row: Tensor, bits: int, affine: bool) -> bool:
+    """Whether -1 to 1 is some whole number of steps, at most half the codes, and every value a whole step; with a zero
+    point all codes may lie to one side of 0."""
     if bits > 8:
         return True  # so fine a grid holds anything
-    steps = torch.arange(1, 2 ** (bits - 1) + 1)[:, None] * row
-    return bool(((steps - steps.round()).abs() <= _CODE).all(dim=1).any())
+    most = 2**bits - 1 if affine else 2 ** (bits - 1)
+    steps = torch.arange(1, most + 1)[:, None] * row  # (steps of the largest, weights)
+    reach = steps.amax(dim=1).clamp_min(0) - steps.amin(dim=1).clamp_max(0)
+    fits = (reach <= 2**bits - 1 + _CODE) if affine else torch.ones(most, dtype=torch.bool)
+    return bool((((steps - steps.round()).abs() <= _CODE).all(dim=1) & fits).any())
 
 
 _FLOATS = {

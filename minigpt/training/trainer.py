@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 
 from minigpt import registry
+from minigpt.components.base import Part
 from minigpt.config import TrainConfig
 from minigpt.data.batch import Batch
 from minigpt.data.dataset import Dataset
@@ -75,6 +76,8 @@ class Trainer:
         self.parameters = list(parameters.values())
         self.optimizer = registry.build(config.optimizer, parameters, self.model.roles())
         self.schedule = registry.build(config.schedule)
+        parts = [part for part in self.model.modules() if isinstance(part, Part)]
+        self.counting = [part for part in parts if type(part).updated is not Part.updated]
         self.task: Task = registry.build(config.task)
         self.task.models = {
             name: Frozen(path, precision, config.plugins) for name, path in self.task.checkpoints.items()
@@ -152,6 +155,8 @@ class Trainer:
             self.grad_norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
         self.optimizer.step(self.scaler)
         self.scaler.update()
+        for counting in self.counting:
+            counting.updated()
         self.optimizer.zero_grad()
         self.unsaved = True
         self.at.step += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from minigpt.components.base import BuildContext, Part
 from minigpt.components.deferred import product
 from minigpt.components.initialiser import Initialiser, Role
+from minigpt.components.rounding import straight_through, symmetric
 from minigpt.cost import Cost, Matmul, Work
 from minigpt.registry import declare
 
@@ -55,9 +57,9 @@ class LinearMap(Part, nn.Linear):
 
     def cost(self, work: Work) -> Cost:
         """One product of the rows that ``work`` was given, or of every token."""
-        rows = self.rows_of(work)
+        rows, fmt = self.rows_of(work), self.weight_format
         n_in, n_out = self.in_features, self.out_features
-        reads = Counter({self.weight_format: n_in * n_out})
+        reads = Counter({fmt: n_in * n_out})
         ops = {}
         if self.bias is not None:
             reads["native"] += n_out
@@ -66,9 +68,9 @@ class LinearMap(Part, nn.Linear):
             ops["mul"] = rows * n_out
         return Cost(
             params=self.own_params(),
-            narrow_params={} if self.weight_format == "native" else {self.weight_format: n_in * n_out},
+            narrow_params={} if fmt == "native" else {fmt: n_in * n_out},
             weights_read=reads,
-            matmuls=(Matmul(rows, n_in, n_out, weight_format=self.weight_format, left_bits=work.input_bits),),
+            matmuls=(Matmul(rows, n_in, n_out, weight_format=fmt, left_bits=work.input_bits),),
             ops=ops,
             activations=rows * (n_in + n_out + self.divides),
         )
@@ -77,3 +79,54 @@ class LinearMap(Part, nn.Linear):
     def rows_of(work: Work) -> int:
         """Rows that go through the map: one per token unless its owner gave another number."""
         return work.all_tokens if work.given_rows is None else work.given_rows
+
+
+class BitLinear(LinearMap):
+    """y = Q(x) W_q^T: a weight of few levels, made by :meth:`quantised`, and activations rounded to whole numbers with
+    one scale per token; a scale over the whole tensor would carry the future into the past.
+
+    Rounding passes gradients straight through; the full-precision weight is what is trained. activation_bits: None
+    leaves activations as they are.
+    """
+
+    activation_bits: int | None
+
+    def __init__(self, config: Any, ctx: BuildContext, in_features: int, out_features: int, role: Role, bias: bool):
+        super().__init__(config, ctx, in_features, out_features, role, bias)
+        self.activation_bits = config.activation_bits
+
+    @property
+    def one_product(self) -> bool:
+        return self.activation_bits is None
+
+    def quantised(self, weight: Tensor) -> Tensor:
+        """(out, in) -> the same shape, without a gradient: what the hardware keeps."""
+        raise NotImplementedError
+
+    def effective_weight(self) -> Tensor:
+        return straight_through(self.weight, self.quantised(self.weight.detach()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.activation_bits is not None:
+            x = straight_through(x, symmetric(x.detach(), self.activation_bits))
+        return super().forward(x)
+
+    def hardware_form(self, work: Work) -> dict[str, int]:
+        """For its gradient torch adds the rounding to x as a difference; it guards the row's largest, and takes the
+        scale off every input instead of every output."""
+        if self.activation_bits is None:
+            return {}
+        n_out, n_in = self.weight.shape
+        per_row = {"add": 2 * n_in, "cmp": 1, "mul": n_in - n_out + 1}
+        return {op: self.rows_of(work) * count for op, count in per_row.items()}
+
+    def cost(self, work: Work) -> Cost:
+        if self.activation_bits is None:
+            return super().cost(work)
+        cost = super().cost(work.fed(self.activation_bits))
+        n_out, n_in = self.weight.shape
+        rows = self.rows_of(work)
+        # per element: |x|, max, x * scale, round; per row: 1 / max; per output: undo both scales
+        per_row = {"abs": n_in, "max": n_in, "round": n_in, "mul": n_in + n_out, "recip": 1}
+        quantising = {op: rows * count for op, count in per_row.items()}
+        return dataclasses.replace(cost, ops={**cost.ops, **quantising}, reductions=1, passes=2)
