@@ -87,7 +87,6 @@ def test_what_is_stored_needs_no_preset_any_more():
 
 
 def test_a_site_takes_a_preset_of_one_axis_and_refuses_one_of_several(conf):
-    (conf / "linear" / "two_bits.yaml").parent.mkdir()
     (conf / "linear" / "two_bits.yaml").write_text("defaults: [ternary, _self_]\nactivation_bits: 2\n")
     plain = plain_base()
     run = config.check(plain | {"sites": {"linear": {"down": "two_bits"}}}, TrainConfig)

@@ -13,7 +13,7 @@ from minigpt.components.attention.kv_cache import KVCache
 from minigpt.components.attention.scores import ROUNDED, SoftmaxAttention, split_heads
 from minigpt.components.base import BuildContext
 from minigpt.components.call import Call
-from minigpt.components.linear.ternary import straight_through
+from minigpt.components.rounding import straight_through
 from minigpt.cost import Cost, Work
 from minigpt.registry import register
 from minigpt.schema import Range, options
