@@ -27,7 +27,7 @@ class Slot:
     """A matrix or table that is to be filled, as an init policy sees it.
 
     name: qualified. fan_in, fan_out: how many inputs an output sums, and outputs an input reaches. layer: the block it
-    is in (the first of those that share it), None outside. n_layer: of the whole model.
+    is in (the first of those that share it), None outside. n_layer, d_model: of the whole model.
     """
 
     name: str
@@ -36,6 +36,8 @@ class Slot:
     fan_out: int
     layer: int | None
     n_layer: int
+    d_model: int
+    shape: tuple[int, ...]
 
 
 class Initialiser:
@@ -43,12 +45,14 @@ class Initialiser:
 
     The same parameter starts bit-identical whatever else the model is made of and wherever it will live.
     fill: which parameters get values, all, none, or those of these names; the others are only told apart by role.
-    ``roles`` maps each parameter's qualified name to its Role once a model has been walked.
+    ``roles`` maps each parameter's qualified name to its Role once a model has been walked, ``slots`` those that the
+    policy decides about to their Slot.
     """
 
-    def __init__(self, policy: Any, seed: int, n_layer: int, *, fill: bool | frozenset[str] = True):
-        self.policy, self.seed, self.n_layer, self.fill = policy, seed, n_layer, fill
+    def __init__(self, policy: Any, seed: int, n_layer: int, d_model: int, *, fill: bool | frozenset[str] = True):
+        self.policy, self.seed, self.n_layer, self.d_model, self.fill = policy, seed, n_layer, d_model, fill
         self.roles: dict[str, Role] = {}
+        self.slots: dict[str, Slot] = {}
         self._names: dict[int, str] = {}
         self._layers: dict[int, int] = {}
 
@@ -72,7 +76,9 @@ class Initialiser:
         """A matrix or table: the init policy decides by its :class:`Slot`. fan_out: None is the first dimension."""
         name = self._claim(parameter, role)
         fan_out = parameter.shape[0] if fan_out is None else fan_out
-        slot = Slot(name, role, fan_in, fan_out, self._layers.get(id(parameter)), self.n_layer)
+        layer, shape = self._layers.get(id(parameter)), tuple(parameter.shape)
+        slot = Slot(name, role, fan_in, fan_out, layer, self.n_layer, self.d_model, shape)
+        self.slots[name] = slot
 
         def drawn(generator: torch.Generator) -> Tensor:
             values = torch.empty(parameter.shape, dtype=torch.float32)
@@ -107,6 +113,8 @@ class Initialiser:
         values = draw(torch.Generator().manual_seed(int.from_bytes(digest[:7], "big")))
         if values.shape != parameter.shape:
             raise AssertionError(f"{name} has shape {tuple(parameter.shape)}, its values {tuple(values.shape)}")
+        if not values.isfinite().all():
+            raise UserError(f"{name}: its first values are beyond what numbers of 32 bits hold. Choose smaller ones")
         with torch.no_grad():
             parameter.copy_(values)
 

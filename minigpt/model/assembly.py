@@ -148,6 +148,14 @@ def refuse_unfilled(model: nn.Module, *, loaded: bool) -> None:
             )
 
 
+def refuse_unfit_slots(model: Any) -> None:
+    """Raise UserError for a matrix that the init policy cannot fill; a policy that fills any is not asked."""
+    initialiser = model.initialiser(False)
+    if initialiser.policy.particular:
+        initialiser.walk(model, model.blocks)
+        initialiser.policy.check(initialiser.slots.values())
+
+
 def refuse_ignored(spec: ModelSpec, contexts: list[BuildContext], outside: BuildContext) -> None:
     """Raise UserError for a choice that no layer of the model uses: it would seem to have no effect.
 

@@ -24,6 +24,7 @@ from minigpt.model.assembly import (
     refuse_ignored,
     refuse_other_streams,
     refuse_unfilled,
+    refuse_unfit_slots,
     sublayers_followed,
     tie_again,
 )
@@ -119,6 +120,7 @@ class GPT(nn.Module):
         tie_again(model, model.embedding)
         refuse_unfilled(model, loaded=any(transform.needs_weights for transform in transforms))
         join_norms(model)
+        refuse_unfit_slots(model)
         return model
 
     @classmethod
@@ -237,7 +239,14 @@ class GPT(nn.Module):
 
     def initialiser(self, fill: bool | frozenset[str]) -> Initialiser:
         """What gives this model's parameters their first values: all, none, or those named."""
-        return Initialiser(registry.build(self.spec.parts["init"]), self.spec.seed, self.spec.n_layer, fill=fill)
+        spec = self.spec
+        return Initialiser(registry.build(spec.parts["init"]), spec.seed, spec.n_layer, spec.d_model, fill=fill)
+
+    def rates(self) -> dict[str, float]:
+        """By what factor the init policy wants parameters to learn slower or faster than the rest: name -> factor."""
+        initialiser = self.initialiser(False)
+        initialiser.walk(self, self.blocks)
+        return {name: initialiser.policy.rate(slot) for name, slot in initialiser.slots.items()}
 
     def parameter_count(self) -> int:
         """Numbers it holds; a tied or shared one counts once."""

@@ -36,6 +36,7 @@ def plan_of(run: TrainConfig, dataset: Dataset) -> GPT:
     if not plan.trainable_count():
         raise UserError(f"nothing to train: all {plan.parameter_count():,} parameters of this model are frozen")
     registry.build(run.schedule)
-    registry.build(run.optimizer, {n: p for n, p in plan.named_parameters() if p.requires_grad}, plan.roles())
+    parameters = {n: p for n, p in plan.named_parameters() if p.requires_grad}
+    registry.build(run.optimizer, parameters, plan.roles()).scale_rates(parameters, plan.rates())
     check_task(registry.build(run.task), dataset, plan)
     return plan

@@ -75,6 +75,7 @@ class Trainer:
         parameters = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
         self.parameters = list(parameters.values())
         self.optimizer = registry.build(config.optimizer, parameters, self.model.roles())
+        self.optimizer.scale_rates(parameters, self.model.rates())
         self.schedule = registry.build(config.schedule)
         parts = [part for part in self.model.modules() if isinstance(part, Part)]
         self.counting = [part for part in parts if type(part).updated is not Part.updated]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -9,6 +10,7 @@ from safetensors.torch import load_file
 from minigpt.errors import UserError
 from minigpt.training.fit import fit
 from minigpt.training.optimizers.base import Optimizer
+from minigpt.training.plan import dataset_of
 from tests.training.test_fit import same_metrics, weights
 from tests.training.test_resume import die_at, stored
 
@@ -84,3 +86,29 @@ def test_several_processes_for_one_run_are_refused(configure, tmp_path, monkeypa
     with pytest.raises(UserError, match=f"WORLD_SIZE={size}: a run trains in one process"):
         fit(configure())
     assert not (tmp_path / "out").exists()
+
+
+def test_vectors_from_a_file_are_frozen_or_trained_and_a_run_goes_on_without_it(configure, tmp_path):
+    shape = (dataset_of(configure()).vocab_size, 32)
+    np.save(tmp_path / "vectors.npy", np.random.default_rng(0).normal(0, 0.1, shape).astype(np.float32))
+    vectors = torch.from_numpy(np.load(tmp_path / "vectors.npy"))
+    for frozen in (True, False):
+        embedding = {"name": "table", "file": str(tmp_path / "vectors.npy"), "frozen": frozen}
+        folder = die_at(configure(name=f"{frozen}", embedding=embedding, training={"checkpoint_interval": 7}), step=16)
+        (tmp_path / "vectors.npy").rename(tmp_path / "away")
+        record = fit(stored(folder))
+        (tmp_path / "away").rename(tmp_path / "vectors.npy")
+        table = load_file(folder / "checkpoint" / "last" / "model.safetensors")["embedding.weight"]
+        assert record.trainable_parameters == record.parameters - frozen * vectors.numel()
+        assert torch.equal(table, vectors) == frozen
+        assert (table - vectors).abs().max() < 0.5  # a step moves it by 0.002 at most
+
+
+def test_rates_by_width_resume_bit_by_bit_and_are_refused_where_steps_have_another_size(configure):
+    mup = {"init": {"name": "mup", "base_width": 8}, "model": {"tie_embeddings": False}}
+    whole = fit(configure(name="whole", **mup))
+    folder = die_at(configure(training={"checkpoint_interval": 7}, **mup), step=16)
+    fit(stored(folder))
+    assert weights(folder) == weights(whole.folder)
+    with pytest.raises(UserError, match="optimizer=muon: init scales learning rates by width as steps of Adam"):
+        fit(configure(name="muon", optimizer={"name": "muon"}, **mup))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -17,9 +17,11 @@ declare("init", default="gpt2", scope="model")
 class InitPolicy:
     """Built as ``cls(config)``. Gains, biases and scalars start where their component says; matrices start here.
 
-    A policy decides by the :class:`Slot`: role, fan-in, fan-out, layer, name. cases, changes: as of a component.
+    A policy decides by the :class:`Slot`: role, fan-in, fan-out, layer, name. particular: whether some models are not
+    for it, so that :meth:`check` is asked when one is built. cases, changes: as of a component.
     """
 
+    particular: ClassVar[bool] = False
     cases: ClassVar[Sequence[Mapping[str, Any]]] = ()
     changes: ClassVar[Mapping[str, str]] = {}
 
@@ -34,3 +36,20 @@ class InitPolicy:
             values.zero_()
         else:
             values.normal_(0.0, std, generator=generator)
+
+    def rate(self, slot: Slot) -> float:
+        """Factor on the learning rate of a matrix; everything else learns at the rate itself."""
+        return 1.0
+
+    def check(self, slots: Iterable[Slot]) -> None:
+        """Raise UserError for a model that this policy cannot start."""
+
+
+class NormalInit(InitPolicy):
+    """Normal with standard deviation ``config.std``, but for what a subclass treats otherwise."""
+
+    def __init__(self, config: Any):
+        self.base = config.std
+
+    def std(self, slot: Slot) -> float:
+        return self.base

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 
-from minigpt.components.init.base import InitPolicy
+from minigpt.components.init.base import NormalInit
 from minigpt.components.initialiser import Slot
 from minigpt.registry import register
 from minigpt.schema import PositiveFloat, options
 
 
 @register("init", "gpt2")
-class GPT2Init(InitPolicy):
+class GPT2Init(NormalInit):
     """Normal with standard deviation ``std``; what writes into the residual stream is scaled by 1 / sqrt(2 n_layer).
 
     Radford et al. 2019, section 2.3.
@@ -23,9 +23,6 @@ class GPT2Init(InitPolicy):
 
     cases = [{"std": 0.1}]
     changes = {"std": "start"}
-
-    def __init__(self, config: Config):
-        self.base = config.std
 
     def std(self, slot: Slot) -> float:
         return self.base / math.sqrt(2 * slot.n_layer) if slot.role == "residual_out" else self.base

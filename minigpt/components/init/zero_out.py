@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from minigpt.components.init.base import InitPolicy
+from minigpt.components.init.base import NormalInit
 from minigpt.components.initialiser import Slot
 from minigpt.registry import register
 from minigpt.schema import PositiveFloat, options
 
 
 @register("init", "zero_out")
-class ZeroOutInit(InitPolicy):
+class ZeroOutInit(NormalInit):
     """Normal with standard deviation ``std``; what writes into the residual stream, and an untied head, start at zero.
 
     Zhang et al. 2019 (Fixup), arXiv:1901.09321; Yang et al. 2022 (muP), arXiv:2203.03466, for the head.
@@ -21,9 +21,6 @@ class ZeroOutInit(InitPolicy):
 
     cases = [{"std": 0.1}]
     changes = {"std": "start"}
-
-    def __init__(self, config: Config):
-        self.base = config.std
 
     def std(self, slot: Slot) -> float:
         return 0.0 if slot.role in ("residual_out", "head") else self.base

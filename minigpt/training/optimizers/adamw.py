@@ -20,6 +20,8 @@ class AdamW(Optimizer):
     Loshchilov & Hutter 2017, arXiv:1711.05101. torch's fused kernel. Only matrices and tables decay.
     """
 
+    moves_by_rate = True
+
     @options
     class Config:
         lr: PositiveFloat = 2e-3

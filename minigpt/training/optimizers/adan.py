@@ -21,6 +21,8 @@ class Adan(Optimizer):
     (g + beta2 (g - g'))^2 (beta3), each corrected for starting at zero. Xie et al. 2022, arXiv:2208.06677.
     """
 
+    moves_by_rate = True
+
     @options
     class Config:
         lr: PositiveFloat = 4e-3

@@ -22,6 +22,8 @@ class AdEMAMix(Optimizer):
     paper's T; None: there from the start).
     """
 
+    moves_by_rate = True
+
     @options
     class Config:
         lr: PositiveFloat = 2e-3

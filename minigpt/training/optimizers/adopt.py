@@ -21,6 +21,8 @@ class ADOPT(Optimizer):
     for any beta2. The clip is at step^(1/4); the first step only starts v.
     """
 
+    moves_by_rate = True
+
     @options
     class Config:
         lr: PositiveFloat = 2e-3

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -25,9 +25,13 @@ class Optimizer:
 
     parts: torch optimizers whose groups hold every parameter exactly once. Each group's ``lr`` is its base rate: a
     schedule scales all of them by one factor. curvature: whether the next step wants :meth:`curve` first.
+    moves_by_rate: whether a number moves by about the rate in a step, whatever its gradient's size, as with Adam: what
+    an init policy takes for granted that scales rates by width.
     """
 
+    name: ClassVar[str]
     curvature = False
+    moves_by_rate: ClassVar[bool] = False
 
     def __init__(self, parts: list[torch.optim.Optimizer], parameters: Mapping[str, nn.Parameter]):
         self.parts = parts
@@ -46,6 +50,29 @@ class Optimizer:
     def lr(self) -> float:
         """The first group's rate now: the one to log."""
         return float(self.groups[0]["lr"])
+
+    def scale_rates(self, parameters: Mapping[str, nn.Parameter], factors: Mapping[str, float]) -> None:
+        """Multiply the base rates of single parameters, by name: each group becomes one per factor.
+
+        Raises UserError where steps are not of the size that such factors are made for.
+        """
+        if all(factor == 1 for factor in factors.values()):
+            return
+        if not self.moves_by_rate:
+            raise UserError(
+                f"optimizer={self.name}: init scales learning rates by width as steps of Adam's size need them, and "
+                f"those of {self.name} are of another. Choose optimizer=adamw, or another init"
+            )
+        by_parameter = {id(p): factors.get(name, 1.0) for name, p in parameters.items()}
+        for part in self.parts:
+            split: list[dict[str, Any]] = []
+            for group in part.param_groups:
+                found = {by_parameter[id(p)] for p in group["params"]}
+                for factor in sorted(found, key=lambda f: (f != 1, f)):  # the rate itself first: it is the one to log
+                    own = [p for p in group["params"] if by_parameter[id(p)] == factor]
+                    rates = {name: factor * group[name] for name in ("lr", "base_lr")}
+                    split.append({**group, "params": own, **rates})
+            part.param_groups[:] = split
 
     def set_lr(self, factor: float) -> None:
         """Set every group to ``factor`` times its base rate."""

@@ -21,6 +21,8 @@ class Lion(Optimizer):
     larger. cautious: elements whose update and gradient disagree stay, Liang et al. 2024, arXiv:2411.16085.
     """
 
+    moves_by_rate = True
+
     @options
     class Config:
         lr: PositiveFloat = 1e-3

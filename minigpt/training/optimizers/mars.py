@@ -21,6 +21,8 @@ class MARS(Optimizer):
     as it was, which needs no second backward pass; everything moves by it, vectors too.
     """
 
+    moves_by_rate = True
+
     @options
     class Config:
         lr: PositiveFloat = 3e-3

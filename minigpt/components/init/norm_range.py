@@ -1,0 +1,44 @@
+"""An embedding table between two spheres."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from minigpt.components.init.tables import TableInit, directions
+from minigpt.errors import UserError
+from minigpt.registry import register
+from minigpt.schema import Name, NonNegativeFloat, PositiveFloat, options
+
+
+@register("init", "norm_range")
+class NormRangeInit(TableInit):
+    """Rows of the embedding table have lengths drawn evenly from ``shortest`` to ``longest`` times std sqrt(d_model).
+
+    Their directions are drawn evenly, too.
+
+    std: root mean square of an entry. rest: the policy of everything else.
+    """
+
+    @options
+    class Config:
+        std: PositiveFloat = 0.02
+        shortest: NonNegativeFloat = 0.5
+        longest: PositiveFloat = 1.5
+        rest: Name = "gpt2"
+
+    cases = [{"std": 0.1, "rest": "fan_in"}, {"shortest": 0.1, "longest": 3.0}]
+    changes = {"std": "start", "shortest": "start", "longest": "start", "rest": "start"}
+
+    def __init__(self, config: Config):
+        super().__init__(config)
+        if config.shortest >= config.longest:
+            raise UserError(
+                f"init.shortest: {config.shortest} is no less than init.longest={config.longest}. "
+                f"Take less, or init=hypersphere for rows of one length"
+            )
+
+    def draw(self, values: Tensor, generator: torch.Generator) -> None:
+        ways = directions(values, generator)
+        lengths = torch.empty(len(values), 1).uniform_(self.config.shortest, self.config.longest, generator=generator)
+        values.copy_(ways * lengths * self.config.std * values.shape[-1] ** 0.5)
