@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -236,7 +237,71 @@ def test_a_model_of_state_spaces_equals_mamba2_of_transformers():
         torch.testing.assert_close(ours(tokens).logits, theirs(tokens).logits, atol=1e-4, rtol=1e-4)
 
 
-NAMES = ("linear", "retention", "gated_linear", "delta", "ssm")
+MODULATIONS = {
+    "cooperative": lambda r, c: F.relu6(r**2 + 2 * r + c * (1 + r.abs())),
+    "tanh": lambda r, c: r * (1 + torch.tanh(r * c)),
+    "additive": lambda r, c: r + c,
+}
+
+
+@pytest.mark.parametrize("modulation", MODULATIONS)
+def test_latents_modulated_by_running_means_are_the_definition_token_by_token(modulation):
+    built = attention("latent_triadic", n_latent=3, loops=2, modulation=modulation, chunk=5)
+    x, mod = moved(2, 16, 32, by=50), MODULATIONS[modulation]
+    asks, keys, values_ = (split(m(x)) for m in (built.q, built.k, built.v))
+    loops: list[tuple[list, list]] = [([], []), ([], [])]
+    weights, kept, rows = [], [], []
+    for t in range(16):
+        latents, k, v = built.latents[None], keys[:, :, t], values_[:, :, t]  # (B, H, L, d), (B, H, d) twice
+        for seen in loops:
+            for which, each in zip(seen, (k, v), strict=True):
+                which.append(each)
+            k_mean, v_mean = (torch.stack(which).mean(0) for which in seen)
+            q_mean = latents.mean(2)
+            latents, k, v = (
+                mod(latents, (k_mean + v_mean)[:, :, None]), mod(k, q_mean + v_mean), mod(v, q_mean + k_mean)
+            )  # fmt: skip
+        weights.append(F.elu((latents * k[:, :, None]).sum(-1) / math.sqrt(8)) + 1)
+        kept.append(v)
+        w, past = torch.stack(weights), torch.stack(kept)  # (t + 1, B, H, L), (t + 1, B, H, d)
+        means = (w[..., None] * past[:, :, :, None]).sum(0) / w.sum(0)[..., None]  # (B, H, L, d)
+        share = ((asks[:, :, t, None] * built.latents).sum(-1) / math.sqrt(8)).softmax(-1)
+        rows.append((share[..., None] * means).sum(2))
+    torch.testing.assert_close(built(x, call()), built.o(torch.stack(rows, dim=2).transpose(1, 2).flatten(2)))
+
+
+def test_hybrid_heads_that_attend_are_causal_attention_of_as_many_heads():
+    bare = {"norm": {"mix": {"name": "identity"}}}
+    hybrid = make_spec(attention="hybrid_heads", sites=bare).context(0).build("attention")
+    causal = make_spec(n_head=2, d_model=32, attention="causal").context(0)
+    causal = dataclasses.replace(causal, head_dim=8).build("attention")
+    with torch.no_grad():
+        for i, parameter in enumerate([*hybrid.parameters(), *causal.parameters()]):
+            parameter.copy_(0.4 * moved(*parameter.shape, by=i))
+        for name in "qkv":
+            getattr(causal, name).weight.copy_(getattr(hybrid, name).weight)
+        hybrid.o.weight[:, 16:] = 0  # of the state spaces
+        causal.o.weight.copy_(hybrid.o.weight[:, :16])
+        for module in (*hybrid.modules(), *causal.modules()):
+            if hasattr(module, "init_buffers"):
+                module.init_buffers()
+        x = values(2, 16, 32)
+        torch.testing.assert_close(hybrid(x, call()), causal(x, call()))
+
+
+@pytest.mark.parametrize(
+    ("heads", "options", "message"),
+    [
+        (1, {}, "needs a head of each kind, model.n_head=1 has one.*attention=causal|ssm"),
+        (4, {"window": 17}, r"attention\.window: 17 is more than model.block_size=16"),
+    ],
+)
+def test_hybrid_heads_refuse_what_would_do_nothing(heads, options, message):
+    with pytest.raises(UserError, match=message):
+        GPT.on_meta(make_spec(n_head=heads, attention={"name": "hybrid_heads"} | options))
+
+
+NAMES = ("linear", "retention", "gated_linear", "delta", "ssm", "latent_triadic")
 
 
 @pytest.mark.parametrize("name", NAMES)
