@@ -18,6 +18,7 @@ from minigpt import config
 from minigpt.config import TrainConfig, load_yaml
 from minigpt.data.preparation import PrepareConfig, prepare
 from minigpt.errors import UserError
+from minigpt.model.checkpoint import load_checkpoint
 from minigpt.training.fit import fit
 from minigpt.training.metrics import read_metrics
 from minigpt.training.record import read_run
@@ -95,6 +96,19 @@ def test_any_optimizer_in_any_precision_goes_on_exactly(configure, precision, op
     assert fit(stored(folder)).status == "completed"
     assert weights(folder) == weights(whole.folder)
     assert same_metrics(folder) == same_metrics(whole.folder)
+
+
+def test_what_a_schedule_of_weights_has_counted_goes_on_exactly(configure):
+    """Updates are counted, not forwards: micro-batches and blocks that are run again count once."""
+    sites = {"linear": {"down": {"name": "int_qat", "bits": 2, "warmup": 18}, "up": "adaptive_bits"}}
+    training = {"gradient_accumulation": 2, "activation_checkpointing": True, "checkpoint_interval": 7}
+    whole = fit(configure(name="whole", sites=sites, training=training))
+    folder = die_at(configure(sites=sites, training=training), step=16)
+    assert fit(stored(folder)).status == "completed"
+    assert weights(folder) == weights(whole.folder)
+    assert same_metrics(folder) == same_metrics(whole.folder)
+    counts = {int(t) for name, t in load_checkpoint(folder).model.state_dict().items() if name.endswith("updates")}
+    assert counts == {whole.steps}
 
 
 def die_at(run: TrainConfig, step: int) -> Path:
