@@ -190,7 +190,8 @@ def _refuse_unrounded(layers: list[tuple[BlockSpec, BuildContext]]) -> None:
         chosen = block.spec("quantiser")
         for axis in ("attention", "mlp"):
             for part, _ in context.built.get(axis, ()):
-                if chosen != registry.default("quantiser") and "quantiser" not in part.uses and not _silent(part):
+                rounds = any("quantiser" in each.uses for each in _all_parts([part]))
+                if chosen != registry.default("quantiser") and not rounds and not _silent(part):
                     raise UserError(
                         f"quantiser={chosen} would be ignored by {axis}={part.name}, which rounds no activations. "
                         f"Choose another {axis}, or single places: sites.quantiser.<place>={chosen.name}"

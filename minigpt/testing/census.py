@@ -207,7 +207,7 @@ class Trace(TorchDispatchMode):
             self.products.add(region)
             if name in ("addmm", "baddbmm") or (name == "convolution" and len(inputs) > 2):
                 counted["add"] += outputs[0].numel()
-        elif outputs[0].numel() == 1 or not any(t.is_floating_point() for t in (*inputs, *outputs)):
+        elif not outputs[0].ndim or not any(t.is_floating_point() for t in (*inputs, *outputs)):
             return  # a figure of the whole batch; indices and masks
         elif name == "linalg_solve_triangular":  # of a diagonal of ones: row t takes off what t rows before it are
             each = outputs[0].numel() * (outputs[0].shape[-2] - 1) // 2

@@ -15,13 +15,10 @@ from minigpt.components.attention.base import Attention
 from minigpt.components.base import BuildContext
 from minigpt.components.call import Call, Span
 from minigpt.components.initialiser import Initialiser
-from minigpt.components.quantiser.base import quantiser_costs
+from minigpt.components.quantiser.base import ROUNDED as ROUNDED
+from minigpt.components.quantiser.base import attention_quantiser_costs, quantiser_costs
 from minigpt.cost import Cost, Matmul, Work
 from minigpt.errors import UserError
-
-ROUNDED = ("attention_input", "q", "k", "v", "attention_output")
-"""Sites of quantisers that an attention with keys and values of its own calls; probabilities are rounded in one place
-for all."""
 
 
 class SoftmaxAttention(Attention):
@@ -259,10 +256,7 @@ class SoftmaxAttention(Attention):
 
         operands: site -> heads and width of what is rounded there, a row per head.
         """
-        tokens = work.all_tokens
-        sites = {site: (tokens, tokens * self.d_model) for site in ("attention_input", "attention_output")}
-        sites |= {site: (tokens * heads, tokens * heads * width) for site, (heads, width) in operands.items()}
-        return quantiser_costs(self.quantise, work, sites)
+        return attention_quantiser_costs(self.quantise, work, self.d_model, **operands)
 
     def cache(self, work: Work, width: int) -> Cost:
         """The state of a cache of ``width`` elements a token."""

@@ -12,6 +12,7 @@ from minigpt.components.base import BuildContext
 from minigpt.components.call import Call
 from minigpt.components.initialiser import Initialiser
 from minigpt.components.mlp.base import FeedForward
+from minigpt.components.quantiser.base import mlp_quantiser_costs
 from minigpt.cost import Cost, Work
 from minigpt.registry import register
 from minigpt.schema import PositiveInt, Range, options
@@ -29,7 +30,7 @@ class DualPath(FeedForward):
     x (B, T, d_model) -> h (B, T, hidden) -> both paths (B, T, 2 hidden) -> (B, T, d_model)
     """
 
-    uses = frozenset({"activation", "linear"})
+    uses = frozenset({"activation", "linear", "quantiser"})
 
     input_maps = ("gate", "up")
 
@@ -52,21 +53,26 @@ class DualPath(FeedForward):
         self.offset = nn.Parameter(torch.empty(self.hidden))
         self.activation = ctx.activation(2 * self.hidden, site="mlp")
         self.down = ctx.linear(2 * self.hidden, ctx.d_model, site="down", role="residual_out")
+        self.d_model = ctx.d_model
+        self.quantise = ctx.quantisers("mlp_input", "mlp_hidden", "mlp_output")
 
     def init_parameters(self, init: Initialiser) -> None:
         init.constant(self.offset, self.offset_init, "bias")
 
     def forward(self, x: Tensor, call: Call) -> Tensor:
+        x = self.quantise["mlp_input"](x)
         h = self.up(x) if self.gate is None else self.gate(x)  # (B, T, hidden)
         both = self.activation(torch.cat([h - self.offset, -self.offset - h], dim=-1))  # (B, T, 2 hidden)
         if self.gate is not None:
             both = (both.unflatten(-1, (2, self.hidden)) * self.up(x)[..., None, :]).flatten(-2)
-        return self.down(both)
+        return self.quantise["mlp_output"](self.down(self.quantise["mlp_hidden"](both)))
 
     def cost(self, work: Work) -> Cost:
         n, params = work.all_tokens * self.hidden, self.own_params()
         gated = self.gate is not None
-        parts = {name: getattr(self, name).cost(work) for name in ("gate", "up", "down")[not gated :]}
+        rounded, kept = (work.fed(self.quantise[site].bits) for site in ("mlp_input", "mlp_hidden"))
+        parts = {name: getattr(self, name).cost(rounded) for name in ("gate", "up")[not gated :]}
+        parts |= {"down": self.down.cost(kept)} | mlp_quantiser_costs(self.quantise, work, self.d_model, 2 * n)
         parts["activation"] = self.activation.cost(work.over(work.all_tokens, 2 * n))
         return Cost(
             params=params,

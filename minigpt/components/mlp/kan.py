@@ -10,6 +10,7 @@ from torch import Tensor
 from minigpt.components.base import BuildContext
 from minigpt.components.call import Call
 from minigpt.components.mlp.base import FeedForward
+from minigpt.components.quantiser.base import mlp_quantiser_costs
 from minigpt.cost import Cost, Work
 from minigpt.errors import UserError
 from minigpt.registry import register
@@ -33,7 +34,7 @@ class KAN(FeedForward):
     Learns c and w as the matrices ``up`` and ``down``.
     """
 
-    uses = frozenset({"activation", "linear"})
+    uses = frozenset({"activation", "linear", "quantiser"})
     knots: Tensor
 
     @options
@@ -75,13 +76,15 @@ class KAN(FeedForward):
         if self.grid is not None:
             self.register_buffer("knots", torch.empty(self.grid + 2 * self.degree + 1), persistent=False)
 
+        self.quantise = ctx.quantisers("mlp_input", "mlp_hidden", "mlp_output")
+
     def init_buffers(self) -> None:
         if self.grid is not None:  # in pieces from -1
             self.knots.copy_(torch.arange(-self.degree, self.grid + self.degree + 1))
 
     def forward(self, x: Tensor, call: Call) -> Tensor:
-        hidden = self.up(self.edges(x, self.base_in))
-        return self.down(self.edges(hidden, self.base_hidden))
+        hidden = self.up(self.edges(self.quantise["mlp_input"](x), self.base_in))
+        return self.quantise["mlp_output"](self.down(self.edges(self.quantise["mlp_hidden"](hidden), self.base_hidden)))
 
     def edges(self, x: Tensor, base: Any) -> Tensor:
         """(B, T, n) -> the functions of every channel: (B, T, n F)."""
@@ -113,6 +116,7 @@ class KAN(FeedForward):
         for name, width in (("base_in", self.width), ("base_hidden", self.hidden)):
             if getattr(self, name) is not None:
                 parts[name] = getattr(self, name).cost(work.over(rows, rows * width))
+        parts |= mlp_quantiser_costs(self.quantise, work, self.width, rows * self.hidden)
         features = self.functions + 2 * (self.base_in is not None)
         tanh = self.normalise == "tanh"
         return Cost(

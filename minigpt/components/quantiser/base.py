@@ -13,6 +13,10 @@ from minigpt.registry import declare
 
 declare("quantiser", default="none", scope="block")
 
+ROUNDED = ("attention_input", "q", "k", "v", "attention_output")
+"""Sites of quantisers that an attention with keys and values of its own calls; probabilities are rounded in one place
+for all."""
+
 
 class Quantiser(Part):
     """Built as ``cls(config, ctx)``. x: (..., width) -> the same shape, rounded for products of few bits.
@@ -22,7 +26,7 @@ class Quantiser(Part):
 
     Sites: attention_input, q, k, probabilities, v, attention_output; mlp_input, mlp_hidden, mlp_output. Inputs are what
     the sub-layer's first maps read, outputs what it hands to the stream; q, k, probabilities and v are the operands of
-    the two products; mlp_hidden is what the last map reads.
+    the two products; mlp_hidden is what the last layer reads.
 
     bits: width of the whole numbers it rounds to, the ``left_bits`` of the product that reads them; None: it rounds
     nothing.
@@ -40,6 +44,17 @@ def quantiser_costs(quantise: Any, work: Work, sites: Mapping[str, tuple[int, in
     sites: site -> rows that pass there in this call, elements of all of them.
     """
     return {f"quantise.{site}": quantise[site].cost(work.over(*passing)) for site, passing in sites.items()}
+
+
+def attention_quantiser_costs(quantise: Any, work: Work, d_model: int, **operands: tuple[int, int]) -> dict[str, Cost]:
+    """Those of an attention's input and output, a row per token, and of the operands in between, a row per head.
+
+    operands: site -> heads and width of what is rounded there.
+    """
+    tokens = work.all_tokens
+    sites = {site: (tokens, tokens * d_model) for site in ("attention_input", "attention_output")}
+    sites |= {site: (tokens * heads, tokens * heads * width) for site, (heads, width) in operands.items()}
+    return quantiser_costs(quantise, work, sites)
 
 
 def mlp_quantiser_costs(quantise: Any, work: Work, d_model: int, hidden_elements: int) -> dict[str, Cost]:

@@ -91,7 +91,9 @@ class StrongerMax(Softmax):
         if not self.config.use_xmax:
             powers = torch.exp(exponent)
             total = powers.sum(dim=-1, keepdim=True)
-            return powers / (total + self._obo(total).exp() if self.config.obo else total)
+            if self.config.obo:
+                total = total + (self.config.obo if self.log_obo is None else self.log_obo.exp())
+            return powers / total
         if not self.config.obo:
             return torch.softmax(exponent, dim=-1)
         return softmax_beside(exponent, self._obo(exponent))

@@ -172,13 +172,14 @@ class GatedDelta(GatedAttention):
         return RecurrentState(sums=self.scan.start(batch, device), conv=self.conv.start(batch, device, dtype))
 
     def forward(self, x: Tensor, call: Call, state: RecurrentState | None = None) -> Tensor:
+        x = self.quantise["attention_input"](x)
         mixed = torch.cat([self.q(x), self.k(x), self.v(x)], dim=-1)  # (B, T, 3 H d)
         mixed = self.conv_activation(self.conv(mixed, call, state))
         q, k, v = (widened(as_heads(each, self.n_head)) for each in mixed.chunk(3, dim=-1))
         beta, log_decay = widened(self.beta(x)).sigmoid().transpose(1, 2), self._log_decay(x)  # (B, H, T)
         with full_precision(x.device):
             q, k = (each * (each.square().sum(-1, keepdim=True) + 1e-6).rsqrt() for each in self._turned(q, k, call))
-            q = q / math.sqrt(self.head_dim)
+            q, k, v = self._rounded(q / math.sqrt(self.head_dim), k, v)
             found, sums = self.scan.run(q, k, v, beta, log_decay, before_this(state))
         if state is not None:
             state["sums"] = sums
@@ -206,10 +207,10 @@ class GatedDelta(GatedAttention):
         ops = Counter(cost.ops)
         ops.update({"mul": 4 * n, "add": 2 * n + 2 * steps, "rsqrt": 2 * steps})  # q and k of length one
         ops.update({"exp": steps, "add": steps, "recip": steps})  # sigmoid
-        parts = {"beta": self.beta.cost(work), "conv": self.conv.cost(work)}
+        parts = {"beta": self.beta.cost(self._fed(work)), "conv": self.conv.cost(work)}
         parts["conv_activation"] = self.conv_activation.cost(work.over(work.all_tokens, 3 * n))
         if self.decay is not None:
-            parts["decay"] = self.decay.cost(work)
+            parts["decay"] = self.decay.cost(self._fed(work))
             ops.update({"add": 2 * steps, "exp": steps, "log": steps, "mul": steps})  # bias, softplus, rate
         gates = steps if self.decay is None else 2 * steps
         return dataclasses.replace(

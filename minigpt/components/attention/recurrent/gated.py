@@ -14,6 +14,7 @@ from minigpt.components.attention.recurrent.scan import RecurrentState, as_heads
 from minigpt.components.base import BuildContext
 from minigpt.components.call import Call
 from minigpt.components.initialiser import Initialiser
+from minigpt.components.quantiser.base import ROUNDED, attention_quantiser_costs
 from minigpt.cost import Cost, Work
 
 
@@ -23,14 +24,14 @@ class GatedAttention(Attention):
     scan: how q, k and v become o, and what that costs. gate: without it, y = W_o norm(o). position turns q and k.
     """
 
-    uses = frozenset({"activation", "linear", "norm", "position"})
+    uses = frozenset({"activation", "linear", "norm", "position", "quantiser"})
     places = frozenset({"rotary"})
     scan: Any
     activation: Any
 
     def __init__(self, ctx: BuildContext, gate: bool = True):
         super().__init__()
-        self.n_head, self.head_dim = ctx.n_head, ctx.head_dim
+        self.d_model, self.n_head, self.head_dim = ctx.d_model, ctx.n_head, ctx.head_dim
         inner = ctx.n_head * ctx.head_dim
         self.q = ctx.linear(ctx.d_model, inner, site="q")
         self.k = ctx.linear(ctx.d_model, inner, site="k")
@@ -40,6 +41,7 @@ class GatedAttention(Attention):
         self.activation = ctx.activation(inner, site="gate") if gate else None
         self.o = ctx.linear(inner, ctx.d_model, site="o", role="residual_out")
         self.position = self.build_position(ctx)
+        self.quantise = ctx.quantisers(*ROUNDED)
 
     @property
     def path(self) -> str:
@@ -49,9 +51,12 @@ class GatedAttention(Attention):
         return RecurrentState(sums=self.scan.start(batch, device))
 
     def _projected(self, x: Tensor, call: Call) -> tuple[Tensor, Tensor, Tensor]:
-        """x: (B, T, C) -> q, k, v (B, H, T, d), at least fp32; q and k turned, k zero for padding."""
+        """x: (B, T, C) -> q, k, v (B, H, T, d), at least fp32; q and k turned, k zero for padding; rounded."""
         q, k, v = (widened(as_heads(linear(x), self.n_head)) for linear in (self.q, self.k, self.v))
-        return (*self._turned(q, k, call), v)
+        return self._rounded(*self._turned(q, k, call), v)
+
+    def _rounded(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return self.quantise["q"](q), self.quantise["k"](k), self.quantise["v"](v)
 
     def _turned(self, q: Tensor, k: Tensor, call: Call) -> tuple[Tensor, Tensor]:
         if self.position is not None:
@@ -63,7 +68,11 @@ class GatedAttention(Attention):
         y = self.norm(found.to(x.dtype).transpose(1, 2)).flatten(2)  # (B, T, H d)
         if self.g is not None:
             y = y * self.activation(self.g(x))
-        return self.o(y)
+        return self.quantise["attention_output"](self.o(y))
+
+    def _fed(self, work: Work) -> Work:
+        """The call as the maps that read the input see it."""
+        return work.fed(self.quantise["attention_input"].bits)
 
     def hardware_form(self, work: Work) -> dict[str, int]:
         """Torch goes in chunks, see the scan's form."""
@@ -73,11 +82,13 @@ class GatedAttention(Attention):
         rows = work.all_tokens * self.n_head
         n = rows * self.head_dim
         ops = Counter(self.scan.ops(work))
-        parts = {name: getattr(self, name).cost(work) for name in ("q", "k", "v", "o")}
+        rounded, head = self._fed(work), (self.n_head, self.head_dim)
+        parts = {name: getattr(self, name).cost(rounded) for name in ("q", "k", "v")} | {"o": self.o.cost(work)}
+        parts |= attention_quantiser_costs(self.quantise, work, self.d_model, q=head, k=head, v=head)
         parts["norm"] = self.norm.cost(work.over(rows, n))
         if self.g is not None:
             ops["mul"] += n
-            parts |= {"g": self.g.cost(work), "activation": self.activation.cost(work.over(work.all_tokens, n))}
+            parts |= {"g": self.g.cost(rounded), "activation": self.activation.cost(work.over(work.all_tokens, n))}
         if self.position is not None:
             parts["position"] = self.position.cost(work.over(2 * rows, 0))
         state_bits = self.scan.state_bits(work.batch)

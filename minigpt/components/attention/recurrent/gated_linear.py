@@ -137,6 +137,7 @@ class GatedLinearAttention(GatedAttention):
         self.decay_up = ctx.linear(config.gate_rank, ctx.n_head * ctx.head_dim, site="decay", bias=True)
 
     def forward(self, x: Tensor, call: Call, state: RecurrentState | None = None) -> Tensor:
+        x = self.quantise["attention_input"](x)
         q, k, v = self._projected(x, call)
         gates = widened(as_heads(self.decay_up(self.decay_down(x)), self.n_head))  # (B, H, T, d)
         with full_precision(x.device):
@@ -159,5 +160,5 @@ class GatedLinearAttention(GatedAttention):
         n = work.all_tokens * self.n_head * self.head_dim
         ops = Counter(cost.ops)
         ops.update({"neg": n, "exp": n, "add": n, "log": n, "mul": n, "cmp": n})  # sigmoid, log, 1/temperature, bound
-        parts = {"decay_down": self.decay_down.cost(work), "decay_up": self.decay_up.cost(work)}
+        parts = {"decay_down": self.decay_down.cost(self._fed(work)), "decay_up": self.decay_up.cost(work)}
         return dataclasses.replace(cost, ops=ops, activations=cost.activations + n, parts={**cost.parts, **parts})

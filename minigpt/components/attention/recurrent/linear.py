@@ -15,6 +15,7 @@ from minigpt.components.attention.base import Attention
 from minigpt.components.attention.recurrent.scan import STATE_BITS, RecurrentState, Scan, as_heads, widened
 from minigpt.components.base import BuildContext, full_precision
 from minigpt.components.call import Call
+from minigpt.components.quantiser.base import ROUNDED, attention_quantiser_costs
 from minigpt.cost import Cost, Work
 from minigpt.registry import register
 from minigpt.schema import PositiveInt, options
@@ -60,7 +61,7 @@ class LinearAttention(Attention):
     x (B, T, C) -> q, k, v (B, H, T, d) -> y (B, H, T, d) -> (B, T, C). Learns q, k, v, o.
     """
 
-    uses = frozenset({"linear", "position"})
+    uses = frozenset({"linear", "position", "quantiser"})
     places = frozenset({"rotary"})
 
     @options
@@ -78,7 +79,7 @@ class LinearAttention(Attention):
 
     def __init__(self, config: Config, ctx: BuildContext):
         super().__init__()
-        self.n_head, self.head_dim = ctx.n_head, ctx.head_dim
+        self.d_model, self.n_head, self.head_dim = ctx.d_model, ctx.n_head, ctx.head_dim
         self.feature_map = config.feature_map
         self.scan = Scan(ctx.n_head, ctx.head_dim, ctx.head_dim, config.chunk)
         inner = ctx.n_head * ctx.head_dim
@@ -87,6 +88,7 @@ class LinearAttention(Attention):
         self.v = ctx.linear(ctx.d_model, inner, site="v")
         self.o = ctx.linear(inner, ctx.d_model, site="o", role="residual_out")
         self.position = self.build_position(ctx)
+        self.quantise = ctx.quantisers(*ROUNDED)
 
     @property
     def path(self) -> str:
@@ -98,10 +100,12 @@ class LinearAttention(Attention):
         return RecurrentState(sums=self.scan.start(batch, device), keys=keys)
 
     def forward(self, x: Tensor, call: Call, state: RecurrentState | None = None) -> Tensor:
+        x = self.quantise["attention_input"](x)
         q, k, v = (widened(as_heads(linear(x), self.n_head)) for linear in (self.q, self.k, self.v))
+        q, k, v = self.quantise["q"](q), self.quantise["k"](k), self.quantise["v"](v)
         with full_precision(x.device):
             y = self._attend(q, k, v, call, state)
-        return self.o(y.to(x.dtype).transpose(1, 2).flatten(2))
+        return self.quantise["attention_output"](self.o(y.to(x.dtype).transpose(1, 2).flatten(2)))
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, call: Call, state: RecurrentState | None) -> Tensor:
         """(B, H, T, d) each, at least fp32 -> (B, H, T, d)."""
@@ -139,7 +143,9 @@ class LinearAttention(Attention):
         ops.update({op: 2 * rows * count for op, count in phi.per_row.items()})
         ops.update({"add": 2 * n, "mul": 2 * n, "recip": rows})  # z; normaliser: multiply and add; quotient
         state_bits = self.scan.state_bits(work.batch) + STATE_BITS * work.batch * self.n_head * self.head_dim
-        parts = {name: getattr(self, name).cost(work) for name in ("q", "k", "v", "o")}
+        rounded, head = work.fed(self.quantise["attention_input"].bits), (self.n_head, self.head_dim)
+        parts = {name: getattr(self, name).cost(rounded) for name in ("q", "k", "v")} | {"o": self.o.cost(work)}
+        parts |= attention_quantiser_costs(self.quantise, work, self.d_model, q=head, k=head, v=head)
         if self.position is not None:
             parts["position"] = self.position.cost(work.over(2 * rows, 0))
         return Cost(

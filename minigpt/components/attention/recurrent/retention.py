@@ -64,6 +64,7 @@ class Retention(GatedAttention):
         return 1 - 2.0 ** (-5 - torch.arange(self.n_head, dtype=torch.float64))
 
     def forward(self, x: Tensor, call: Call, state: RecurrentState | None = None) -> Tensor:
+        x = self.quantise["attention_input"](x)
         q, k, v = self._projected(x, call)
         with full_precision(x.device):
             log_gamma = self.log_gamma if self.decay_logit is None else F.logsigmoid(self.decay_logit)

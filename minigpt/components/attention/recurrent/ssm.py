@@ -15,6 +15,7 @@ from minigpt.components.attention.recurrent.scan import RecurrentState, Scan, as
 from minigpt.components.base import BuildContext, Part, full_precision
 from minigpt.components.call import Call
 from minigpt.components.initialiser import Initialiser
+from minigpt.components.quantiser.base import attention_quantiser_costs
 from minigpt.cost import Cost, Work
 from minigpt.errors import UserError
 from minigpt.registry import register
@@ -137,7 +138,7 @@ class StateSpace(Attention):
     the convolution, A, D and the bias of dt per head, the norm's gain.
     """
 
-    uses = frozenset({"activation", "linear", "norm", "position"})
+    uses = frozenset({"activation", "linear", "norm", "position", "quantiser"})
     places = frozenset({"rotary"})
 
     @options
@@ -165,6 +166,8 @@ class StateSpace(Attention):
         position = self.build_position(ctx, config.state_dim)
         self.heads = StateSpaceHeads(ctx, inner, head_dim, config.state_dim, config.conv, config.chunk, position)
         self.o = ctx.linear(inner, ctx.d_model, site="o", role="residual_out")
+        self.d_model = ctx.d_model
+        self.quantise = ctx.quantisers("attention_input", "attention_output")
 
     @property
     def path(self) -> str:
@@ -174,7 +177,10 @@ class StateSpace(Attention):
         return self.heads.new_state(batch, device, dtype)
 
     def forward(self, x: Tensor, call: Call, state: RecurrentState | None = None) -> Tensor:
-        return self.o(self.heads(x, call, state))
+        x = self.quantise["attention_input"](x)
+        return self.quantise["attention_output"](self.o(self.heads(x, call, state)))
 
     def cost(self, work: Work) -> Cost:
-        return Cost(parts={"heads": self.heads.cost(work), "o": self.o.cost(work)})
+        heads = self.heads.cost(work.fed(self.quantise["attention_input"].bits))
+        rounding = attention_quantiser_costs(self.quantise, work, self.d_model)
+        return Cost(parts={"heads": heads, "o": self.o.cost(work)} | rounding)
