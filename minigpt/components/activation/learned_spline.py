@@ -32,7 +32,7 @@ class LearnedSpline(Activation):
 
     @options
     class Config:
-        points: Annotated[int, Range(ge=3, le=512)] = 16
+        points: Annotated[int, Range(ge=3, le=64)] = 16
         bound: PositiveFloat = 4.0
         init_activation: Literal["gelu", "silu", "relu", "tanh"] = "gelu"
         per_channel: bool = False
