@@ -97,6 +97,7 @@ def _graph(model: GPT) -> Any:
                 input_names=["tokens"],
                 output_names=["logits"],
                 dynamic_shapes=(dynamic,),
+                custom_translation_table={torch.ops.aten.searchsorted.Tensor: _searchsorted},
                 dynamo=True,
                 verbose=False,
             )
@@ -105,6 +106,16 @@ def _graph(model: GPT) -> Any:
         while cause.__cause__ is not None:
             cause = cause.__cause__
         raise UserError(f"format=onnx: torch cannot export this model: {_first_line(cause)}") from None
+
+
+def _searchsorted(
+    bounds: Any, values: Any, out_int32: bool = False, right: bool = False, side: str | None = None, sorter: None = None
+) -> Any:
+    """``torch.searchsorted``, which the exporter does not know: how many of a row's bounds are below each value."""
+    op: Any = importlib.import_module("onnxscript").opset18
+    bounds, values = op.Unsqueeze(bounds, [-2]), op.Unsqueeze(values, [-1])
+    passed = op.LessOrEqual(bounds, values) if right or side == "right" else op.Less(bounds, values)
+    return op.ReduceSum(op.Cast(passed, to=6 if out_int32 else 7), [-1], keepdims=0)  # 6, 7: int32, int64
 
 
 def _first_line(error: BaseException) -> str:

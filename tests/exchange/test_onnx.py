@@ -77,6 +77,14 @@ def test_every_part_computes_the_same_logits_in_onnxruntime(axes, tmp_path):
         np.testing.assert_allclose(logits(tmp_path / "onnx", tokens), expected, atol=atol)
 
 
+@pytest.mark.parametrize("axes", [{"activation": {"name": "pfla", "per_channel": True}}, {"softmax": "pfla"}], ids=str)
+def test_a_search_for_the_piece_an_input_lies_in_is_written_as_comparisons(axes, tmp_path):
+    model, tokens = trained(**axes), torch.arange(32).view(2, 16) % 28
+    export_onnx(model, tmp_path / "onnx")
+    with torch.no_grad():
+        np.testing.assert_allclose(logits(tmp_path / "onnx", tokens), model.model(tokens).logits.numpy(), atol=1e-4)
+
+
 def test_the_command_writes_a_folder_that_decodes_to_the_same_tokens(tmp_path, capsys):
     model = trained(n_layer=3, attention={"name": "causal", "n_kv_head": 2, "window": 9})
     place = tmp_path / "run" / "checkpoint" / "best"
