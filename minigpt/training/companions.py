@@ -8,12 +8,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from minigpt.checkpoint_folder import find_checkpoint, read_json
+from minigpt.checkpoint_folder import content_hash, find_checkpoint, read_json
 from minigpt.data.dataset import Dataset
 from minigpt.device import Precision
 from minigpt.errors import UserError
 from minigpt.model import GPT, Output, read_spec
 from minigpt.model.checkpoint import TOKENIZER, load_checkpoint
+from minigpt.training.record import RunRecord
 from minigpt.training.tasks.base import Task
 
 
@@ -49,6 +50,21 @@ def check_task(task: Task, dataset: Dataset, plan: GPT) -> None:
             _check_companion(path, dataset, plan)
         except UserError as error:
             raise UserError(f"{name}: {key}: {error}") from None
+
+
+def content_of(task: Task) -> dict[str, str]:
+    """Checkpoint -> hash of its content, of the further models of a task."""
+    folders = map(find_checkpoint, task.checkpoints.values())
+    return {str(folder): content_hash(folder) for folder in folders}
+
+
+def refuse_other_companions(former: RunRecord, task: Task) -> None:
+    """Raise UserError when a run would go on with other further models than it was trained with so far."""
+    for folder, digest in content_of(task).items():
+        if former.companions.get(folder, digest) != digest:
+            raise UserError(
+                f"{former.folder}: {folder}, which its task asks, is another model now. Put it back, or start a new run"
+            )
 
 
 def refuse_other_tokenizer(folder: Path, dataset: Dataset) -> None:

@@ -25,7 +25,7 @@ from minigpt.model import GPT, resolve
 from minigpt.screen import say
 from minigpt.testing.quick import quick_check
 from minigpt.training.budget import Budget
-from minigpt.training.companions import refuse_other_tokenizer
+from minigpt.training.companions import content_of, refuse_other_companions, refuse_other_tokenizer
 from minigpt.training.display import describe
 from minigpt.training.folder import RunFolder
 from minigpt.training.history import budgets_of, refuse_spent, told_of_change
@@ -73,10 +73,12 @@ def train(run: TrainConfig, folder: RunFolder, overrides: Mapping[str, Any], hoo
     refuse_unbuildable(run)
     dataset = dataset_of(run)
     plan = plan_of(run, dataset)
+    task = registry.build(run.task)
     quick_check(plan.spec)
     checkpoint, state = (None, None) if former is None else find_state(former, dataset)
     if former is not None and state is not None:
         refuse_spent(run, former, state)
+        refuse_other_companions(former, task)
     origin: dict[str, Any] = {} if former is None else {"parent": former.parent, "parent_hash": former.parent_hash}
     if run.init_from is not None and checkpoint is None:
         origin = find_parent(run.init_from, plan, dataset)
@@ -99,6 +101,7 @@ def train(run: TrainConfig, folder: RunFolder, overrides: Mapping[str, Any], hoo
         record,
         overrides=dict(overrides) if former is None else former.overrides,
         **origin,
+        companions=content_of(task),
         code=went_on({} if state is None or former is None else former.code, code),
         budgets=budgets_of(run, former, state),
         scores={} if former is None else former.scores,

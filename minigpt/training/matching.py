@@ -40,6 +40,9 @@ def outdated(record: RunRecord, code: Mapping[str, str]) -> str:
         return f"the code of {', '.join(changed)} has changed since"
     if record.parent is not None and _parent_now(record.parent) not in (record.parent_hash, ""):
         return f"the weights of {record.parent}, which it started from, are others now"
+    for folder, digest in record.companions.items():
+        if _parent_now(folder) not in (digest, ""):
+            return f"the weights of {folder}, which its task asked, are others now"
     if len(record.budgets) > 1:
         return f"its budget was changed at step {record.budgets[-1].from_step}, and with it the course of its rate"
     return ""

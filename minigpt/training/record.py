@@ -61,7 +61,8 @@ class RunRecord:
     that context, divided by it, in the training's working format. figures: what task and model measured, by name, at
     the last log line. scores: ``<task>.<metric>`` -> what its last checkpoint that was evaluated reached, as
     lm-evaluation-harness names them. evaluated: the tasks and groups that were asked for. parent: the checkpoint it
-    started from, parent_hash of that one's content.
+    started from, parent_hash of that one's content. companions: of the further models that the task asks, checkpoint ->
+    hash of its content.
     """
 
     format: PositiveInt = FORMAT
@@ -91,6 +92,7 @@ class RunRecord:
     state_bytes_per_token: float | None = None
     parent: str | None = None
     parent_hash: str | None = None
+    companions: Mapping[str, str] = dataclasses.field(default_factory=dict)
     dataset: str | None = None
     dataset_hash: str | None = None
     tokenizer_hash: str | None = None

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from minigpt import registry
+from minigpt import config, registry
 from minigpt.errors import UserError
 from minigpt.model import GPT, Output
 from minigpt.training.curvature import gauss_newton
@@ -305,3 +305,16 @@ def test_muon_multiplies_in_fp32_where_nothing_multiplies_bf16(monkeypatch):
     assert isinstance(optimizer.parts[0], MuonInFp32)
     losses = [a_step(model, optimizer) for _ in range(30)]
     assert losses[-1] < 0.6 * losses[0]
+
+
+def test_the_exploration_tries_every_optimizer_at_its_default_rate_at_half_and_at_double():
+    content = config.load_yaml(ROOT / "explorations" / "optimizer.yaml")
+    tried: dict[str, list[dict]] = {}
+    for node in content["hydra"]["sweeper"]["params"]["optimizer"]:
+        tried.setdefault(node["name"], []).append({key: rate for key, rate in node.items() if key != "name"})
+    assert sorted(tried) == OPTIMIZERS
+    for name, nodes in tried.items():
+        options = registry.spec("optimizer", name).options
+        rates = {key: getattr(options, key) for key in ("lr", "adamw_lr") if hasattr(options, key)}
+        expected = [{key: factor * rate for key, rate in rates.items()} for factor in (0.5, 1, 2)]
+        assert nodes == [pytest.approx(each) for each in expected], name

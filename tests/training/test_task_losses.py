@@ -17,6 +17,7 @@ from minigpt.model import Output
 from minigpt.model.checkpoint import load_checkpoint
 from minigpt.testing.cases import cases_of
 from minigpt.training.fit import fit
+from minigpt.training.matching import same_trial
 from minigpt.training.metrics import read_metrics
 from minigpt.training.tasks.mixture import weight_at
 from tests.training.test_fit import same_metrics, weights
@@ -331,6 +332,18 @@ def test_a_scheduled_mixture_with_a_teacher_goes_on_exactly(configure, teacher):
     fit(stored(folder))
     assert weights(folder) == weights(whole.folder)
     assert same_metrics(folder) == same_metrics(whole.folder)
+
+
+def test_a_teacher_that_has_been_trained_on_makes_old_results_stale_and_no_run_goes_on_with_it(configure):
+    own = fit(configure(name="teacher", training={"max_steps": 5})).folder
+    run = configure(task={"name": "distillation", "teacher": str(own)}, training={"max_steps": 5})
+    record = fit(run)
+    assert len(record.companions) == 1
+    assert same_trial(record, run) == ""
+    fit(stored(own, max_steps=10))
+    assert "which its task asked, are others now" in same_trial(record, run)
+    with pytest.raises(UserError, match="which its task asks, is another model now"):
+        fit(stored(record.folder, max_steps=10))
 
 
 def test_a_mixture_is_another_trial_when_the_code_of_a_term_is_another(configure):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch.nn.functional as F
 
 from minigpt.data.batch import Tokens
 from minigpt.model import Output
 from minigpt.registry import register
-from minigpt.schema import options
+from minigpt.schema import Range, options
 from minigpt.training.tasks.base import Learned, Task, log_probabilities
 
 
@@ -21,7 +23,7 @@ class EntropyPenalty(Task):
 
     @options
     class Config:
-        weight: float = 0.01
+        weight: Annotated[float, Range(ge=-100, le=100)] = 0.01
 
     cases = [{"weight": -0.5}]
 
