@@ -75,7 +75,7 @@ def adafactor(p: Tensor, gradients: list[Tensor], decay: float, o: dict) -> Tens
 
 def ademamix(p: Tensor, gradients: list[Tensor], decay: float, o: dict) -> Tensor:
     m1, m2, v = (torch.zeros_like(p) for _ in range(3))
-    o = {"beta3": 0.99, "alpha": 2.0} | o
+    o = {"beta3": 0.999, "alpha": 5.0} | o
     for t, g in enumerate(gradients, 1):
         alpha, beta3 = o["alpha"], o["beta3"]
         if (mix := o.get("mix_steps")) and t < mix:  # the half-life of m2 rises in a line

@@ -17,8 +17,8 @@ from minigpt.training.optimizers.packaged import packaged
 class AdEMAMix(Optimizer):
     """p -= lr ((m1 + alpha m2) / (sqrt(v) + eps) + weight_decay p): AdamW with a second, slow mean m2 of the gradient.
 
-    Pagliardini et al. 2024, arXiv:2409.03137. beta3: of m2, which is not corrected for starting at zero; 1 / (1 -
-    beta3) steps should fit into the run several times. mix_steps: over which alpha and beta3 rise to their values (the
+    Pagliardini et al. 2024, arXiv:2409.03137. beta3: of m2, which is not corrected for starting at zero; the
+    paper's 0.9999 is for runs of 100,000 steps. mix_steps: over which alpha and beta3 rise to their values (the
     paper's T; None: there from the start).
     """
 
@@ -26,17 +26,17 @@ class AdEMAMix(Optimizer):
 
     @options
     class Config:
-        lr: PositiveFloat = 2e-3
+        lr: PositiveFloat = 4e-3
         beta1: Probability = 0.9
         beta2: Probability = 0.95
-        beta3: Probability = 0.99
-        alpha: NonNegativeFloat = 2.0
+        beta3: Probability = 0.999
+        alpha: NonNegativeFloat = 5.0
         mix_steps: PositiveInt | None = None
         eps: PositiveFloat = 1e-8
         weight_decay: NonNegativeFloat = 0.1
 
         def __post_init__(self):
-            if not self.alpha and (self.beta3 != 0.99 or self.mix_steps is not None):
+            if not self.alpha and (self.beta3 != 0.999 or self.mix_steps is not None):
                 raise UserError("optimizer.beta3, mix_steps: do nothing with alpha=0. Take optimizer=adamw")
             if self.mix_steps is not None and not 0 < self.beta1 < self.beta3:
                 raise UserError(
@@ -49,7 +49,7 @@ class AdEMAMix(Optimizer):
         {"beta1": 0.5},
         {"beta2": 0.5},
         {"beta3": 0.9},
-        {"alpha": 5.0},
+        {"alpha": 50.0},
         {"mix_steps": 20},
         {"eps": 0.01},
         {"weight_decay": 0.5},

@@ -23,7 +23,7 @@ class LAMB(Optimizer):
 
     @options
     class Config:
-        lr: PositiveFloat = 0.02
+        lr: PositiveFloat = 0.04
         beta1: Probability = 0.9
         beta2: Probability = 0.95
         eps: PositiveFloat = 1e-6

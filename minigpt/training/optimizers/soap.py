@@ -32,7 +32,7 @@ class SOAP(Optimizer):
         max_dim: PositiveInt = 10000
         eps: PositiveFloat = 1e-8
         weight_decay: NonNegativeFloat = 0.1
-        adamw_lr: PositiveFloat = 2e-3
+        adamw_lr: PositiveFloat = 4e-3
 
     cases = [
         {"lr": 0.1},
@@ -42,7 +42,7 @@ class SOAP(Optimizer):
         {"max_dim": 16},
         {"eps": 0.01},
         {"weight_decay": 0.5},
-        {"adamw_lr": 0.01},
+        {"adamw_lr": 0.02},
     ]
 
     def __init__(self, config: Config, parameters: Mapping[str, nn.Parameter], roles: Mapping[str, Role]):
