@@ -274,10 +274,10 @@ def test_the_curvature_of_a_model_that_is_linear_in_its_logits_is_the_gauss_newt
     tokens = torch.randint(0, 3, (4, 50), generator=generator)
     torch.manual_seed(0)
     model = lambda t: Output(table[t], {}, {}, {}, {})  # noqa: E731
-    estimates = [gauss_newton(model, tokens, [table], CPU, NO_SCALER)[0] for _ in range(3000)]
+    estimates = [gauss_newton(model, tokens, [table], CPU, NO_SCALER)[0] for _ in range(1000)]
     p = table.detach().softmax(-1)
     share = torch.bincount(tokens.flatten(), minlength=3)[:, None] / tokens.numel()
-    torch.testing.assert_close(torch.stack(estimates).mean(0), share * p * (1 - p), rtol=0.1, atol=2e-4)
+    torch.testing.assert_close(torch.stack(estimates).mean(0), share * p * (1 - p), rtol=0.15, atol=2e-4)
     assert table.grad is None
 
 
