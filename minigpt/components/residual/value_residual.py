@@ -42,7 +42,8 @@ class ValueResidual(Add):
 
     def __init__(self, config: Config, ctx: BuildContext, place: Place, shape: tuple[int, int] = (0, 0)):
         super().__init__(config, ctx, place)
-        self.share_init, self.share = config.share_init, None
+        self.share_init = config.share_init
+        self.share: nn.Parameter | None = None
         if place in ("attention", "mlp") and not mixes_values(ctx.block):
             raise UserError(
                 f"sites.residual.{place}: value_residual acts on values, and here does what add does. "
