@@ -7,11 +7,10 @@ import math
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 from minigpt.components.call import Span
 from minigpt.testing import make_spec
-from tests.components.parts import DEVICE, call, values
+from tests.components.parts import DEVICE, values
 
 
 @pytest.mark.parametrize(
@@ -39,34 +38,3 @@ def test_causal_attention_is_the_definition_row_by_row():
         keys = slice(max(0, t - 3), t + 1)
         scores = 2.0 * torch.tanh((q[:, :, t : t + 1] @ k[:, :, keys].mT) / math.sqrt(8) / 2.0)
         torch.testing.assert_close(y[:, :, t : t + 1], scores.softmax(-1) @ v[:, :, keys])
-
-
-def test_glu_has_the_parameters_of_an_mlp_and_computes_swiglu():
-    from minigpt.model import GPT
-
-    context = make_spec(d_model=96, mlp="glu").context(0)
-    glu, mlp = context.build("mlp"), make_spec(d_model=96, mlp="mlp").context(0).build("mlp")
-    assert sum(p.numel() for p in glu.parameters()) == sum(p.numel() for p in mlp.parameters())
-    block = GPT.create(make_spec()).blocks[0]
-    x = values(2, 5, 32)
-    gate, up, down = (m.weight for m in (block.mlp.gate, block.mlp.up, block.mlp.down))
-    torch.testing.assert_close(block.mlp(x, call(0, 5)), F.linear(F.silu(F.linear(x, gate)) * F.linear(x, up), down))
-
-
-def test_layouts_are_wired_as_their_papers_say():
-    from minigpt.model import GPT
-
-    x, here = values(2, 5, 32), call(0, 5)
-    for layout in ("pre_norm", "post_norm", "parallel"):
-        b = GPT.create(make_spec(layout=layout)).blocks[0]
-        attend = lambda y, b=b: b.attention(y, here)  # noqa: E731
-        think = lambda y, b=b: b.mlp(y, here)  # noqa: E731
-        if layout == "pre_norm":
-            h = x + attend(b.attention_norm(x))
-            expected = h + think(b.mlp_norm(h))
-        elif layout == "post_norm":
-            h = b.attention_norm(x + attend(x))
-            expected = b.mlp_norm(h + think(h))
-        else:
-            expected = x + attend(b.attention_norm(x)) + think(b.mlp_norm(x))
-        torch.testing.assert_close(b(x, here), expected, msg=layout)
