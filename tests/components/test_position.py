@@ -219,10 +219,12 @@ def test_cope_counts_in_any_order_of_keys():
 @pytest.mark.parametrize("position", BIASES)
 def test_a_bias_of_scores_reaches_an_attention_or_is_refused_by_it(name, position):
     spec = make_spec(attention=name, position=position, n_layer=1)
-    if "score" not in registry.get("attention", name).places:
-        with pytest.raises(
-            UserError, match=f"attention={name} does not support position={position}, which acts on score"
-        ):
+    attention = registry.get("attention", name)
+    if "score" not in attention.places:
+        said = f"attention={name} does not support position={position}, which acts on score"
+        if "position" not in attention.uses:
+            said = f"position={position} would be ignored: attention={name}"
+        with pytest.raises(UserError, match=said):
             GPT.on_meta(spec)
         return
     biased, plain = (

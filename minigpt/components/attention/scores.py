@@ -248,7 +248,8 @@ class SoftmaxAttention(Attention):
         rows, sinks = heads * work.tokens, 0 if self.sinks is None else heads * work.tokens
         parts = {} if self.softmax is None else {"softmax": self.softmax.cost(work.over(rows, heads * pairs + sinks))}
         if self.position is not None:
-            parts["position"] = self.position.cost(work.over(work.all_tokens * turned, heads * pairs))
+            own = rows if self.biased else work.all_tokens * turned
+            parts["position"] = self.position.cost(work.over(own, heads * pairs))
         return parts | quantiser_costs(self.quantise, work, {"probabilities": (rows, heads * pairs)})
 
     def rounding(self, work: Work, **operands: tuple[int, int]) -> dict[str, Cost]:

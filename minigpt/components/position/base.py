@@ -52,6 +52,6 @@ class Position(Part):
         raise NotImplementedError
 
     def cost(self, work: Work) -> Cost:
-        """Of all places served, in one call. ``work.rows``: heads of queries and keys turned, over all tokens;
-        ``work.elements``: scores."""
+        """Of all places served, in one call. ``work.rows``: heads of queries and keys turned, over all tokens, or rows
+        of scores; ``work.elements``: scores."""
         raise NotImplementedError

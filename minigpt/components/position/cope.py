@@ -39,7 +39,6 @@ class ContextualPosition(Position):
 
     def __init__(self, config: Config, ctx: BuildContext, serves: frozenset[Place], width: int):
         super().__init__(config, ctx, serves, width)
-        self.n_head = ctx.n_head
         self.weight = nn.Parameter(torch.empty(config.positions, width))
 
     def init_parameters(self, init: Initialiser) -> None:
@@ -72,9 +71,9 @@ class ContextualPosition(Position):
         return {"sigmoid": n, "exp": -n, "add": -n, "recip": -n}
 
     def cost(self, work: Work) -> Cost:
-        """``work.elements``: scores. Every query is multiplied with all of e, and looks up two of the products per
-        key."""
-        n, rows, positions = work.elements, work.all_tokens * self.n_head, len(self.weight)
+        """``work.rows``, ``work.elements``: of scores. Every query is multiplied with all of e, and looks up two of the
+        products per key."""
+        n, rows, positions = work.elements, work.rows, len(self.weight)
         ops = {"exp": n, "add": 5 * n, "recip": n, "cmp": n, "round": n, "sub": n, "mul": n}
         return Cost(
             params=self.own_params(),

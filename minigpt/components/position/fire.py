@@ -28,6 +28,7 @@ class FirePosition(Position):
     """
 
     places = frozenset({"score"})
+    steps: Tensor
 
     @options
     class Config:
@@ -46,6 +47,7 @@ class FirePosition(Position):
         self.down_bias = nn.Parameter(torch.empty(ctx.n_head))
         self.c = nn.Parameter(torch.empty(()))
         self.threshold = nn.Parameter(torch.empty(()))  # in units of threshold_init: of the size other parameters have
+        self.register_buffer("steps", torch.empty(ctx.block_size), persistent=False)
 
     def init_parameters(self, init: Initialiser) -> None:
         for matrix in (self.up, self.down):  # a function of one number, as torch starts a linear map
@@ -55,13 +57,16 @@ class FirePosition(Position):
         init.constant(self.c, self.config.c_init, "scalar")
         init.constant(self.threshold, 1.0, "scalar")
 
+    def init_buffers(self) -> None:
+        self.steps.copy_(torch.arange(len(self.steps)))
+
     def score_bias(
         self, q: Tensor, query_position: Tensor, key_position: Tensor, scores: Tensor | None = None
     ) -> Tensor:
         distance = (query_position[..., :, None] - key_position[..., None, :]).clamp_min(0)  # (T, S) or (B, T, S)
         c, threshold = self.c.abs(), self.threshold.abs() * self.config.threshold_init
-        reach = torch.log(c * torch.maximum(query_position, threshold) + 1) + 1e-6
-        share = torch.log(c * distance + 1) / reach[..., None]  # (..., T, S)
+        reach = torch.log(c * torch.maximum(self.steps, threshold) + 1) + 1e-6  # of every position: a table
+        share = torch.log(c * distance + 1) / reach[query_position][..., None]  # (..., T, S)
         with full_precision(q.device):  # narrow formats do not tell far distances apart
             hidden = F.relu(F.linear(share[..., None], self.up, self.up_bias))  # (..., T, S, hidden)
             bias = F.linear(hidden, self.down, self.down_bias)
@@ -71,8 +76,7 @@ class FirePosition(Position):
         """``work.elements``: scores. f is evaluated once per score of a sequence, and added in all sequences."""
         n, hidden = work.elements, len(self.up)
         pairs = n // (work.batch * self.n_head)
-        ops = {"mul": 2 * pairs + work.tokens, "add": n + pairs * (1 + hidden + self.n_head) + 2 * work.tokens}
-        ops |= {"log": pairs + work.tokens, "cmp": pairs * hidden, "max": work.tokens}
+        ops = {"mul": 2 * pairs, "add": n + pairs * (1 + hidden + self.n_head), "log": pairs, "cmp": pairs * hidden}
         return Cost(
             params=self.own_params(),
             weights_read={"native": self.own_params()},
