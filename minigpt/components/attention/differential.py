@@ -106,6 +106,7 @@ class DifferentialAttention(SoftmaxAttention):
             ops={"mul": n, "sub": n},
             activations=6 * n,
             parts=parts
-            | self.score_parts(work, 4 * self.n_head, maps=2)
+            | self.score_parts(work, 4 * self.n_head)
+            | self.score_parts_again(work)
             | self.rounding(work, q=key, k=key, v=(self.n_head, self.head_dim)),
         )

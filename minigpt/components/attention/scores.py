@@ -17,7 +17,7 @@ from minigpt.components.call import Call, Span
 from minigpt.components.initialiser import Initialiser
 from minigpt.components.quantiser.base import ROUNDED as ROUNDED
 from minigpt.components.quantiser.base import attention_quantiser_costs, quantiser_costs
-from minigpt.cost import Cost, Matmul, Work
+from minigpt.cost import Cost, Matmul, Work, without_params
 from minigpt.errors import UserError
 
 
@@ -239,18 +239,23 @@ class SoftmaxAttention(Attention):
         """Torch scales the queries, of this width, in every call: for ``hardware_form``."""
         return {"mul": work.all_tokens * self.n_head * width}
 
-    def score_parts(self, work: Work, turned: int, maps: int = 1) -> dict[str, Cost]:
-        """Costs of the position encoding, of the softmax and of what rounds its weights.
-
-        turned: heads of a token that are turned. maps: how many matrices of scores a head has.
-        """
-        heads, pairs = maps * work.batch * self.n_head, self._pairs(work)
+    def score_parts(self, work: Work, turned: int) -> dict[str, Cost]:
+        """Costs of the position encoding, of the softmax and of what rounds its weights. turned: heads of a token that
+        are turned."""
+        heads, pairs = work.batch * self.n_head, self._pairs(work)
         rows, sinks = heads * work.tokens, 0 if self.sinks is None else heads * work.tokens
         parts = {} if self.softmax is None else {"softmax": self.softmax.cost(work.over(rows, heads * pairs + sinks))}
         if self.position is not None:
             own = rows if self.biased else work.all_tokens * turned
             parts["position"] = self.position.cost(work.over(own, heads * pairs))
         return parts | quantiser_costs(self.quantise, work, {"probabilities": (rows, heads * pairs)})
+
+    def score_parts_again(self, work: Work) -> dict[str, Cost]:
+        """The same for a second matrix of scores that every head has, whose queries and keys are turned already."""
+        parts = self.score_parts(work, 0)
+        if not self.biased:
+            parts.pop("position", None)
+        return {f"{name}_again": without_params(part) for name, part in parts.items()}
 
     def rounding(self, work: Work, **operands: tuple[int, int]) -> dict[str, Cost]:
         """Costs of rounding what comes in, what goes out and the operands in between, but for probabilities.
