@@ -106,7 +106,7 @@ def test_no_decay_overflows_or_stops_a_gradient(size):
     """Ratios of decays over 64 tokens, between those that forget nothing and those that forget all at once."""
     q, k, v = (each.float().repeat(1, 1, 4, 1).requires_grad_() for each in drawn(8))
     sizes = (3, 8, 8)
-    scans = {Scan(*sizes, 64, "token"): (), ChannelScan(*sizes, 16): (8,), DeltaScan(*sizes, 64): ()}
+    scans = {Scan(*sizes, 64, "token"): (), ChannelScan(*sizes, 32): (8,), DeltaScan(*sizes, 64): ()}
     for scan, shape in scans.items():
         gates = (-size * torch.rand(2, 3, 80, *shape)).requires_grad_()
         if isinstance(scan, DeltaScan):

@@ -59,7 +59,7 @@ def gated_linear(part, x, call, state=None):
     q, k, v = (heads(m(x), part.n_head) for m in (part.q, part.k, part.v))
     q, k = turned(part, q, k, call)
     log_decay = F.logsigmoid(heads(part.decay_up(part.decay_down(x)), part.n_head)) / part.temperature
-    passed = log_decay.clamp_min(-5).cumsum(2)
+    passed = log_decay.clamp_min(-2).cumsum(2)
     y = ((q * passed.exp()) @ (k * (-passed).exp()).mT).tril() @ v / math.sqrt(q.shape[-1])
     return read_out(part, y, x)
 

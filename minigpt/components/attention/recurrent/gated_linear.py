@@ -28,7 +28,7 @@ from minigpt.cost import Cost, Matmul, Work
 from minigpt.registry import register
 from minigpt.schema import PositiveFloat, PositiveInt, Range, options
 
-LONGEST_CHUNK, LEAST_LOG_DECAY = 16, -5.0  # exp(16 * 5) is within fp32
+LONGEST_CHUNK, LEAST_LOG_DECAY = 32, -2.0  # over a chunk exp(32 * 2) at most, far within fp32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +36,8 @@ class ChannelScan(Sums):
     """y_t = q_t S_t of the sums S_t = diag(a_t) S_{t-1} + k_t^T v_t, a_t: (K,) of every head and token.
 
     Inside a chunk, scores are (q exp(g)) (k exp(-g))^T with the running sum g of log a. exp(-g) would overflow without
-    the bounds above: log a is at least LEAST_LOG_DECAY, a chunk at most LONGEST_CHUNK tokens.
+    the bounds above: log a is at least LEAST_LOG_DECAY, a chunk at most LONGEST_CHUNK tokens. (Counting g from the
+    middle of a chunk would allow longer ones, and let the future show in the last digits of the past.)
     """
 
     def run(self, q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, before: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -111,10 +112,10 @@ class GatedLinearAttention(GatedAttention):
     """S_t = diag(a_t) S_{t-1} + k_t^T v_t, o_t = q_t S_t / sqrt(d), y = W_o (norm(o) * act(W_g x)).
 
     Yang et al. 2023, arXiv:2312.06635: a_t = sigmoid(W_2 W_1 x_t + b)^(1/temperature), one per channel of the keys;
-    here at least e^-5, which forgets as good as all, so that chunks stay within fp32. With position=nope it is theirs;
-    a rotary position turns q and k.
+    here at least e^-2, so that a chunk stays within fp32, which at the default temperature no gate above -32 notices.
+    With position=nope it is theirs; a rotary position turns q and k.
 
-    gate_rank: width between W_1 and W_2. Computed in chunks of ``chunk`` tokens, at most 16; the state, one d x d
+    gate_rank: width between W_1 and W_2. Computed in chunks of ``chunk`` tokens, at most 32; the state, one d x d
     matrix per head, does not grow with the context.
 
     x (B, T, C) -> q, k, v, a, o (B, H, T, d) -> (B, T, C). Learns q, k, v, g, o, W_1, W_2, b, the norm's gain.

@@ -194,7 +194,8 @@ def ratios(passed: Tensor) -> Tensor:
 
 def in_chunks(x: Tensor, chunk: int) -> Tensor:
     """(B, H, T, d) -> (B, H, N, chunk, d), the last chunk filled with zeros, which add nothing to a sum."""
-    return F.pad(x, (0, 0, 0, -x.shape[2] % chunk)).unflatten(2, (-1, chunk))
+    spare = -x.shape[2] % chunk
+    return (F.pad(x, (0, 0, 0, spare)) if spare else x).unflatten(2, (-1, chunk))
 
 
 def joined(y: Tensor, tokens: int) -> Tensor:
