@@ -14,7 +14,8 @@ from minigpt.cost import Work
 from minigpt.errors import UserError
 from minigpt.formats import weight_format
 from minigpt.model import GPT
-from minigpt.testing import make_spec
+from minigpt.testing import CONTRACTS, make_spec
+from minigpt.testing.cases import Case
 from minigpt.testing.models import batch, loss_of
 from tests.components.parts import part, values
 
@@ -264,3 +265,9 @@ def test_rounded_probabilities_take_the_explicit_path_and_hide_what_is_masked():
     weights = attention.weights(scores)
     assert (weights.triu(1) == 0).all()
     assert len((weights[0, 0, -1] * 1e5).round().unique()) <= 16
+
+
+def test_what_is_rounded_twice_is_decoded_as_in_full():
+    """Codes of one rounding lie exactly between those of the next: which side they take is no matter of a last bit."""
+    around = {"quantiser": {"name": "int", "bits": 3, "scheme": "affine"}, "linear": "ternary"}
+    CONTRACTS["cached"].check(Case.of("attention", "causal", {"with": around}))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections import Counter
 from typing import Annotated
 
 import torch
@@ -12,7 +14,7 @@ from minigpt.components.call import Call
 from minigpt.components.initialiser import Initialiser, Role
 from minigpt.components.linear.base import LinearMap
 from minigpt.components.rounding import to_steps
-from minigpt.cost import Work
+from minigpt.cost import Cost, Work
 from minigpt.registry import register
 from minigpt.schema import NonNegativeFloat, Range, options
 
@@ -70,9 +72,10 @@ class AdaptiveBitsLinear(LinearMap):
         through_bits = (beta - beta.detach()) * (upper - lower)
         return self.weight + (rounded - weight) + through_bits
 
-    def hardware_form(self, work: Work) -> dict[str, int]:
-        """Torch reads the width along with the weights, which are stored in it."""
-        return {"weights_read": 1}
+    def cost(self, work: Work) -> Cost:
+        """That of its weights, and its width: what is packed is unpacked by it."""
+        cost = super().cost(work)
+        return dataclasses.replace(cost, weights_read=Counter(cost.weights_read) + Counter(native=1))
 
     @property
     def weight_format(self) -> str:  # type: ignore[override]

@@ -112,12 +112,12 @@ class BitLinear(LinearMap):
         return super().forward(x)
 
     def hardware_form(self, work: Work) -> dict[str, int]:
-        """For its gradient torch adds the rounding to x as a difference; it guards the row's largest, and takes the
-        scale off every input instead of every output."""
+        """For its gradient torch adds the rounding to x as a difference; it guards the row's largest, moves what lies
+        between two steps aside, and takes the scale off every input instead of every output."""
         if self.activation_bits is None:
             return {}
         n_out, n_in = self.weight.shape
-        per_row = {"add": 2 * n_in, "cmp": 1, "mul": n_in - n_out + 1}
+        per_row = {"add": 2 * n_in, "cmp": 1, "mul": n_in - n_out + 2}
         return {op: self.rows_of(work) * count for op, count in per_row.items()}
 
     def cost(self, work: Work) -> Cost:

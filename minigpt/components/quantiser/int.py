@@ -42,9 +42,9 @@ class IntQuantiser(Quantiser):
         return straight_through(x, self.rounded(x.detach()))
 
     def hardware_form(self, work: Work) -> dict[str, int]:
-        """For its gradient torch adds the rounding to x as a difference; it guards the row's range, and multiplies the
-        largest code with a reciprocal where a divider takes it along."""
-        return {"add": 2 * work.elements, "cmp": work.rows, "mul": work.rows}
+        """For its gradient torch adds the rounding to x as a difference; it guards the row's range, multiplies the
+        largest code with a reciprocal where a divider takes it along, and moves what lies between two steps aside."""
+        return {"add": 2 * work.elements, "cmp": work.rows, "mul": 2 * work.rows}
 
     def cost(self, work: Work) -> Cost:
         """Per element: the range, x / s, the rounding and the way back; a reciprocal per row."""
