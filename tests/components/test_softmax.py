@@ -398,3 +398,8 @@ def test_pfla_s_parabolas_are_exact_for_a_parabola_and_never_negative(density):
 def test_pfla_refuses_a_gamma_beside_a_sum():
     with pytest.raises(UserError, match=r"softmax\.gamma_init: there is no gamma.*Set softmax\.normalise=gamma"):
         part("softmax", "pfla", gamma_init=2.0)
+
+
+def test_exppolymax_refuses_a_shift_in_which_scores_are_lost():
+    with pytest.raises(UserError, match=r"softmax\.power: 1\.1 with softmax\.base=10 would add .*a smaller base"):
+        part("softmax", "exppolymax", base=10.0, power=1.1)

@@ -29,11 +29,11 @@ class ConSmax(Consistent):
 
     @options
     class Config:
-        beta_init: float = 2.5
+        beta_init: Annotated[float, Range(ge=-1e4, le=1e4)] = 2.5
         gamma_init: PositiveFloat = 100.0  # gamma is stored as its logarithm, so that it stays positive
-        base: Annotated[float, Range(gt=1)] = math.e
+        base: Annotated[float, Range(gt=1, le=1e4)] = math.e
         per_head: bool = False
-        clamp: float | None = None
+        clamp: Annotated[float, Range(ge=-1e4, le=1e4)] | None = None
 
     cases = [
         {"beta_init": 1.0},

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from minigpt.components.base import BuildContext
 from minigpt.components.softmax.elementwise import Elementwise, beside_power, power_operations
+from minigpt.errors import UserError
 from minigpt.registry import register
 from minigpt.schema import PositiveFloat, Range, options
 
@@ -24,8 +25,8 @@ class ExpPolyMax(Elementwise):
 
     @options
     class Config:
-        base: Annotated[float, Range(gt=1)] = math.e
-        power: Annotated[float, Range(gt=1)] = 2.0
+        base: Annotated[float, Range(gt=1, le=1e4)] = math.e
+        power: Annotated[float, Range(ge=1.05, le=16)] = 2.0
         divisor: PositiveFloat = 1000.0
 
     cases = [{"base": 2.0}, {"power": 3.0, "divisor": 4.0}, {"power": 1.5}]
@@ -34,6 +35,11 @@ class ExpPolyMax(Elementwise):
         super().__init__(config.divisor)
         self.log_base, self.power = math.log(config.base), config.power
         self.shift = (self.log_base / self.power) ** (1 / (self.power - 1))
+        if self.shift**self.power > 100:
+            raise UserError(
+                f"softmax.power: {config.power:g} with softmax.base={config.base:g} would add {self.shift:.3g} to "
+                f"every score above 0, which rounds it away. Take a power further from 1, or a smaller base"
+            )
         self.operations = power_operations(self.power) | {"cmp": 3, "select": 1, "add": 2}
         self.operations |= {"exp": self.operations.get("exp", 0) + 1}
         self.beside = beside_power(self.power)

@@ -46,7 +46,7 @@ class PiecewiseSoftmax(Softmax):
     @options
     class Config:
         points: Annotated[int, Range(ge=3, le=4096)] = 30
-        bounds: PositiveFloat = 10.0
+        bounds: Annotated[float, Range(ge=1e-2, le=1e4)] = 10.0
         density: Literal["linear", "quad", "exp"] = "linear"
         init_activation: Literal["exp", "softplus", "sigmoid", "relu", "gelu"] = "exp"
         mode: Literal["linear", "quadratic"] = "linear"
@@ -98,7 +98,9 @@ class PiecewiseSoftmax(Softmax):
             index = place.detach().clamp(0, points - 2).long()
             return index, (place - index).clamp(0, 1)
         index = torch.searchsorted(knots[1:-1].contiguous(), scores.detach())
-        per_unit = 1 / knots.diff()
+        per_unit = 1 / knots.diff().clamp_min(
+            torch.finfo(torch.float16).tiny
+        )  # two may round to one in a narrow format
         return index, ((scores - knots[index]) * per_unit[index]).clamp(0, 1)
 
     def _curve(self, heights: Tensor, index: Tensor, share: Tensor) -> Tensor:

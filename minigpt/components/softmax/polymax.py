@@ -22,9 +22,9 @@ class PolyMax(Elementwise):
 
     @options
     class Config:
-        x_intercept: Annotated[float, Range(lt=0)] = -100.0
-        y_intercept: PositiveFloat = 1.0
-        power: Annotated[float, Range(ge=1)] = 2.0
+        x_intercept: Annotated[float, Range(ge=-1e4, le=-1e-4)] = -100.0
+        y_intercept: Annotated[float, Range(gt=0, le=1e4)] = 1.0
+        power: Annotated[float, Range(ge=1, le=16)] = 2.0
         divisor: PositiveFloat | None = None
         length_scale: bool = False
 

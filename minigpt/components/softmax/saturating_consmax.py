@@ -28,10 +28,10 @@ class SaturatingConSmax(Consistent):
 
     @options
     class Config:
-        saturation: PositiveFloat = 11.0
-        beta_init: float = 2.5
+        saturation: Annotated[float, Range(gt=0, le=80)] = 11.0
+        beta_init: Annotated[float, Range(ge=-1e4, le=1e4)] = 2.5
         gamma_init: PositiveFloat = 100.0  # gamma is stored as its logarithm, so that it stays positive
-        base: Annotated[float, Range(gt=1)] = math.e
+        base: Annotated[float, Range(gt=1, le=1e4)] = math.e
         per_head: bool = False
 
     cases = [

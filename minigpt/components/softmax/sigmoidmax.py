@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 from torch import Tensor, nn
 
@@ -9,7 +11,7 @@ from minigpt.components.base import BuildContext
 from minigpt.components.initialiser import Initialiser
 from minigpt.components.softmax.elementwise import Elementwise, chosen_divisor
 from minigpt.registry import register
-from minigpt.schema import PositiveFloat, options
+from minigpt.schema import PositiveFloat, Range, options
 
 
 @register("softmax", "sigmoidmax")
@@ -26,7 +28,7 @@ class SigmoidMax(Elementwise):
 
     @options
     class Config:
-        bias: float = 0.0
+        bias: Annotated[float, Range(ge=-1e4, le=1e4)] = 0.0
         learned: bool = False
         divisor: PositiveFloat | None = None
         length_scale: bool = False

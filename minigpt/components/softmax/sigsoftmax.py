@@ -29,7 +29,7 @@ class SigSoftmax(Softmax):
 
     @options
     class Config:
-        base: Annotated[float, Range(gt=1)] = math.e
+        base: Annotated[float, Range(gt=1, le=1e4)] = math.e
 
     cases = [{"base": 2.0}]
 

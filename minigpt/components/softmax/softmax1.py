@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 from torch import Tensor, nn
 
@@ -11,7 +13,7 @@ from minigpt.components.softmax.base import Softmax, softmax_beside
 from minigpt.cost import Cost, Work
 from minigpt.errors import UserError
 from minigpt.registry import register
-from minigpt.schema import options
+from minigpt.schema import Range, options
 
 
 @register("softmax", "softmax1")
@@ -33,7 +35,7 @@ class Softmax1(Softmax):
     class Config:
         learned: bool = False
         per_head: bool = False
-        init: float = 0.0
+        init: Annotated[float, Range(ge=-1e4, le=1e4)] = 0.0
 
     cases = [{"init": 1.0}, {"learned": True, "init": -1.0}, {"learned": True, "per_head": True}]
     changes = {"learned": "gradient"}

@@ -35,13 +35,13 @@ class StrongerMax(Softmax):
 
     @options
     class Config:
-        strength: Annotated[float, Range(gt=1)] = math.e
+        strength: Annotated[float, Range(gt=1, le=1e4)] = math.e
         use_xmax: bool = True
         divisor: PositiveFloat = 1.0
         sum_to_one: bool = True
         obo: NonNegativeFloat = 0.0
         learn_obo: bool = False
-        temperature: PositiveFloat = 1.0
+        temperature: Annotated[float, Range(ge=1e-4, le=1e4)] = 1.0
         learn_temperature: bool = False
 
     cases = [
