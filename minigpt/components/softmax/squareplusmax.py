@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 
 from minigpt.components.base import BuildContext
@@ -20,13 +21,12 @@ class SquareplusMax(Elementwise):
     """y = (s + sqrt(s^2 + b)) / 2 / divisor, b = 4 log(2)^2: softplus without exponentials.  Barron 2021,
     arXiv:2112.11687.
 
-    Below zero the two terms nearly cancel, so torch computes b / 2 / (sqrt(s^2 + b) + |s|), plus s where it is above
-    zero, which is the same. Cost is that of the formula. A masked score would become -inf + inf: it gets 0. A constant
-    divisor folds into the value projection.
+    A masked score would become -inf + inf: it gets 0. Far below zero the two terms nearly cancel, so narrow formats are
+    left for fp32. A constant divisor, and the 2, fold into the value projection.
     """
 
     operations = {"mul": 1, "add": 2, "sqrt": 1}
-    beside = {"abs": 1, "add": 1, "recip": 1, "mul": 1, "cmp": 1}
+    beside = {"mul": 1}
 
     @options
     class Config:
@@ -38,5 +38,5 @@ class SquareplusMax(Elementwise):
         super().__init__(config.divisor)
 
     def function(self, scores: Tensor) -> Tensor:
-        s, masked = without_masked(scores)
-        return (s.relu() + (B / 2) / ((s.square() + B).sqrt() + s.abs())).masked_fill(masked, 0.0)
+        s, masked = without_masked(scores.to(torch.promote_types(scores.dtype, torch.float32)))
+        return ((s + (s.square() + B).sqrt()) / 2).masked_fill(masked, 0.0)
