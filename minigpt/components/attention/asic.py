@@ -35,6 +35,9 @@ class AsicAttention(SoftmaxAttention):
 
     uses = SoftmaxAttention.uses - {"softmax"}
 
+    input_maps = ("q", "k", "v")
+    mixes_values = True
+
     @options
     class Config:
         numerator_bits: Annotated[int, Range(ge=2, le=16)] | None = 8
@@ -55,6 +58,7 @@ class AsicAttention(SoftmaxAttention):
         self.k = ctx.linear(ctx.d_model, inner, site="k")
         self.v = ctx.linear(ctx.d_model, inner, site="v")
         self.o = ctx.linear(inner, ctx.d_model, site="o", role="residual_out")
+        self.value_mix = self.build_value_mix(ctx, ctx.n_head, self.head_dim)
         self.build_scores(ctx, scale=1 / math.sqrt(self.head_dim), softmax=False, rounds=ROUNDED)
 
     @property
@@ -68,6 +72,7 @@ class AsicAttention(SoftmaxAttention):
         x = self.quantise["attention_input"](x)
         q, k, v = (split_heads(each(x), self.head_dim) for each in (self.q, self.k, self.v))
         q, k = self.turn(q, k, call)
+        v = v if self.value_mix is None else self.value_mix.mix(v, call)
         q, k, v = self.quantise["q"](q), self.quantise["k"](k), self.quantise["v"](v)
         k, v, key_index = (k, v, None) if state is None else state.extend(k, v, call.span)
         y = self.attend(q, k, v, call.span, key_index).transpose(1, 2).flatten(2)
@@ -117,6 +122,7 @@ class AsicAttention(SoftmaxAttention):
             passes=3,
             parts={name: getattr(self, name).cost(rounded) for name in ("q", "k", "v")}
             | {"o": self.o.cost(work)}
+            | self.value_mix_parts(work, *head)
             | self.score_parts(work, 2 * self.n_head)
             | self.rounding(work, q=head, k=head, v=head),
         )

@@ -150,9 +150,6 @@ class CausalAttention(SoftmaxAttention):
             rows = work.all_tokens * (1 if self.normed_together and name != "v_norm" else heads)
             if getattr(self, name) is not None:
                 parts[name] = getattr(self, name).cost(work.over(rows, work.all_tokens * heads * self.head_dim))
-        if self.value_mix is not None:
-            values = work.all_tokens * self.n_kv_head
-            parts["value_mix"] = self.value_mix.cost(work.over(values, values * self.head_dim))
         ops, gates = self.score_ops(work), 0
         if self.gate is not None:
             parts["gate"] = self.gate.cost(rounded)
@@ -168,6 +165,7 @@ class CausalAttention(SoftmaxAttention):
             ops=ops,
             activations=work.all_tokens * (2 * width + kv_width) + gates,
             parts=parts
+            | self.value_mix_parts(work, *key)
             | self.score_parts(work, self.n_head + self.n_kv_head)
             | self.rounding(work, q=(self.n_head, self.head_dim), k=key, v=key),
         )

@@ -34,6 +34,9 @@ class DifferentialAttention(SoftmaxAttention):
 
     uses = SoftmaxAttention.uses | {"norm"}
 
+    input_maps = ("q", "k", "v")
+    mixes_values = True
+
     @options
     class Config:
         pass
@@ -56,6 +59,7 @@ class DifferentialAttention(SoftmaxAttention):
         self.lambda_start = 0.8 - 0.6 * math.exp(-0.3 * ctx.layer_index)
         self.directions = nn.Parameter(torch.empty(2, 2, self.half_dim))  # a and b of each softmax
         self.head_norm = ctx.norm(self.head_dim, site="heads")
+        self.value_mix = self.build_value_mix(ctx, ctx.n_head, self.head_dim)
         self.build_scores(ctx, scale=1 / math.sqrt(self.half_dim), width=self.half_dim, rounds=ROUNDED)
 
     def init_parameters(self, init: Initialiser) -> None:
@@ -72,7 +76,8 @@ class DifferentialAttention(SoftmaxAttention):
         q, k = self.turn(q, k, call)
         q, k = self.quantise["q"](q), self.quantise["k"](k)
         k = torch.cat(k.unflatten(1, (-1, 2)).unbind(2), dim=-1)  # (B, H, T, d): k1 and k2 of a head side by side
-        v = self.quantise["v"](split_heads(self.v(x), self.head_dim))
+        v = split_heads(self.v(x), self.head_dim)
+        v = self.quantise["v"](v if self.value_mix is None else self.value_mix.mix(v, call))
         k, v, key_index = (k, v, None) if state is None else state.extend(k, v, call.span)
         found = [
             self.attend(each_q, each_k, v, call.span, key_index)
@@ -106,6 +111,7 @@ class DifferentialAttention(SoftmaxAttention):
             ops={"mul": n, "sub": n},
             activations=6 * n,
             parts=parts
+            | self.value_mix_parts(work, self.n_head, self.head_dim)
             | self.score_parts(work, 4 * self.n_head)
             | self.score_parts_again(work)
             | self.rounding(work, q=key, k=key, v=(self.n_head, self.head_dim)),

@@ -34,6 +34,9 @@ class InfiniteAttention(SoftmaxAttention):
     (B, T, C)
     """
 
+    input_maps = ("q", "k", "v")
+    mixes_values = True
+
     @options
     class Config:
         qk_head_dim: PositiveInt | None = None
@@ -65,6 +68,7 @@ class InfiniteAttention(SoftmaxAttention):
         self.v = ctx.linear(ctx.d_model, self.n_kv_head * self.v_dim, site="v")
         found = self.v_dim if self.summed else ctx.n_head * self.v_dim
         self.o = ctx.linear(found, ctx.d_model, site="o", role="residual_out")
+        self.value_mix = self.build_value_mix(ctx, self.n_kv_head, self.v_dim)
         scale = math.sqrt(self.qk_dim) if self.qk_l2 else 1 / math.sqrt(self.qk_dim)
         self.build_scores(ctx, scale=scale, width=self.qk_dim, rounds=ROUNDED)
 
@@ -80,6 +84,7 @@ class InfiniteAttention(SoftmaxAttention):
         if self.v_l2:
             v = of_length_one(v)
         q, k = self.turn(q, k, call)
+        v = v if self.value_mix is None else self.value_mix.mix(v, call)
         q, k, v = self.quantise["q"](q), self.quantise["k"](k), self.quantise["v"](v)
         k, v, key_index = (k, v, None) if state is None else state.extend(k, v, call.span)
         y = self.attend(q, k, v, call.span, key_index)  # (B, H, T, d_v)
@@ -111,6 +116,7 @@ class InfiniteAttention(SoftmaxAttention):
             activations=n * (self.n_head * self.qk_dim + kv_width) + handed,
             parts={name: getattr(self, name).cost(rounded) for name in ("q", "k", "v")}
             | {"o": self.o.cost(work)}
+            | self.value_mix_parts(work, self.n_kv_head, self.v_dim)
             | self.score_parts(work, self.n_head + self.n_kv_head)
             | self.rounding(work, q=(self.n_head, self.qk_dim), k=key, v=(self.n_kv_head, self.v_dim)),
         )

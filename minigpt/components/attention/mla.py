@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from minigpt import registry
 from minigpt.components.attention.kv_cache import KVCache
@@ -40,6 +40,7 @@ class LatentAttention(SoftmaxAttention):
 
     uses = SoftmaxAttention.uses | {"norm"}
     decode_form = "absorbed"
+    input_maps = ("first_q", "kv_down", "k_rope")
     q_down: Any
     q_norm: Any
 
@@ -110,6 +111,11 @@ class LatentAttention(SoftmaxAttention):
         else:
             y = self.attend_absorbed(q, seen, call.span, key_index)
         return self.quantise["attention_output"](self.o(y.transpose(1, 2).flatten(2)))  # (B, T, H d) -> (B, T, C)
+
+    @property
+    def first_q(self) -> nn.Module:
+        """The map of the queries that reads x."""
+        return self.q if self.q_down is None else self.q_down
 
     def queries(self, x: Tensor) -> Tensor:
         """(B, T, C) -> (B, H, T, d + d_r), not turned."""

@@ -39,6 +39,7 @@ class SoftmaxAttention(Attention):
     softcap: float | None = None
     sinks: nn.Parameter | None
     softmax: Any
+    value_mix: Any
 
     def build_scores(
         self,
@@ -249,6 +250,13 @@ class SoftmaxAttention(Attention):
             own = rows if self.biased else work.all_tokens * turned
             parts["position"] = self.position.cost(work.over(own, heads * pairs))
         return parts | quantiser_costs(self.quantise, work, {"probabilities": (rows, heads * pairs)})
+
+    def value_mix_parts(self, work: Work, heads: int, width: int) -> dict[str, Cost]:
+        """The cost of mixing values of this shape with those of the first layer, where that is chosen."""
+        if self.value_mix is None:
+            return {}
+        rows = work.all_tokens * heads
+        return {"value_mix": self.value_mix.cost(work.over(rows, rows * width))}
 
     def score_parts_again(self, work: Work) -> dict[str, Cost]:
         """The same for a second matrix of scores that every head has, whose queries and keys are turned already."""
