@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from minigpt.components.linear.base import LinearMap
+from minigpt.components.quantiser.base import Quantiser
 from minigpt.data.hf_files import huggingface_config, to_huggingface
 from minigpt.data.tokenizers import Tokenizer
 from minigpt.errors import UserError, shown
@@ -160,7 +161,11 @@ def _verify(runtime: Any, model: GPT, file: Path) -> None:
 
 
 def _compare(model: GPT, found: np.ndarray, expected: np.ndarray) -> None:
-    rounds = any(isinstance(part, LinearMap) and part.weight_format != "native" for part in model.modules())
+    rounds = any(
+        (isinstance(part, LinearMap) and part.weight_format != "native")
+        or (isinstance(part, Quantiser) and part.bits is not None)
+        for part in model.modules()
+    )
     allowed = (_ROUNDED_TOLERANCE if rounds else TOLERANCE) * max(1.0, float(np.abs(expected).max()))
     off = float(np.abs(found - expected).max()) if found.shape == expected.shape else float("inf")
     if not off <= allowed:

@@ -52,6 +52,11 @@ def expanding(found):
         ("int4/g128", EDGE, "native", {"mul": 4 * N, "add": 3 * N}),  # four groups of sums per result
         ("int4/g128", WITH_INT4, "int4", {"mul": 4 * N, "add": 3 * N}),
         ("int4/g512", EDGE, "native", {"mul": N}),  # one scale per output channel
+        # a zero point more: per group and result, times the sum of the group's inputs, which takes K additions once
+        ("int4/g128/affine", EDGE, "native", {"mul": 8 * N, "add": 7 * N + K}),
+        ("int4/g128/affine", WITH_INT4, "int4", {"mul": 8 * N, "add": 7 * N + K}),
+        ("int8/affine", EDGE, "native", {"mul": N, "add": N + K}),
+        ("int4/g128/affine", A100, "native", {"round": WEIGHTS, "mul": WEIGHTS, "add": WEIGHTS}),
         ("int4/g128", A100, "native", {"round": WEIGHTS, "mul": WEIGHTS}),
         ("int3", WITH_INT4, "int4", {}),
         ("int5", WITH_INT4, "native", {}),
