@@ -37,8 +37,8 @@ def test_the_page_s_norm_trains_and_is_proven(tmp_path):
     (tmp_path / "my_norms.py").write_text(source)
     train, prove = blocks("bash")
     run(train.strip(), tmp_path)
-    record = read_run(tmp_path / "out" / "prmsnorm")
+    record = read_run(tmp_path / "out" / "my_prmsnorm")
     assert record.status == "completed"
-    spec = json.loads((tmp_path / "out" / "prmsnorm" / "model.json").read_text())
-    assert spec["default"]["norm"] == {"name": "prmsnorm", "p": 0.25, "eps": 1e-6}
+    spec = json.loads((tmp_path / "out" / "my_prmsnorm" / "model.json").read_text())
+    assert spec["default"]["norm"] == {"name": "my_prmsnorm", "p": 0.25, "eps": 1e-6}
     assert re.search(r"1 variants hold all \d\d contracts", run(prove.strip(), tmp_path))
