@@ -128,7 +128,16 @@ def test_what_a_policy_cannot_start_is_refused_when_the_model_is_built(chosen, s
 
 
 @pytest.mark.parametrize(
-    "chosen", [{"init": {"name": "gpt2", "std": 1e300}}, {"softmax": {"name": "consmax", "beta_init": 1e300}}], ids=str
+    "chosen",
+    [
+        {"init": {"name": "gpt2", "std": 1e300}},
+        {"init": {"name": "one_hot", "std": 1e39}, "d_model": 64},
+        {"init": {"name": "norm_range", "longest": 1e300}},
+        {"init": {"name": "random_hypercube", "std": 1e39}},
+        {"init": {"name": "hypercube", "std": 1e39}},
+        {"position": {"name": "fire", "c_init": 1e300}},
+    ],
+    ids=str,
 )
 def test_first_values_beyond_the_numbers_there_are_are_refused(chosen):
     with pytest.raises(UserError, match="beyond what numbers of 32 bits hold"):

@@ -63,11 +63,11 @@ class TokenTable(Embedding, nn.Embedding):
     def forward(self, tokens: Tensor, call: Call, state: Any = None) -> Tensor:  # type: ignore[override]
         vectors = F.embedding(tokens, self.weight)
         if self.normalised:
-            vectors = F.normalize(vectors, dim=-1)
+            vectors = _of_length_one(vectors)
         return vectors if self.scale is None else vectors * self.scale
 
     def unembed(self, x: Tensor) -> Tensor:
-        return F.linear(x, F.normalize(self.weight, dim=-1) if self.normalised else self.weight)
+        return F.linear(x, _of_length_one(self.weight) if self.normalised else self.weight)
 
     def hardware_form(self, work: Work) -> dict[str, int]:
         """Torch normalises rows whenever they are looked up; in hardware the table is stored so."""
@@ -91,3 +91,8 @@ class TokenTable(Embedding, nn.Embedding):
             matmuls=(Matmul(work.rows, d_model, vocab_size),),
             activations=work.rows * (d_model + vocab_size),
         )
+
+
+def _of_length_one(rows: Tensor) -> Tensor:
+    """(..., width), a row of zeros left as it is: the bound is one that 16 bits hold."""
+    return F.normalize(rows, dim=-1, eps=1e-6)

@@ -40,5 +40,6 @@ class NormRangeInit(TableInit):
 
     def draw(self, values: Tensor, generator: torch.Generator) -> None:
         ways = directions(values, generator)
-        lengths = torch.empty(len(values), 1).uniform_(self.config.shortest, self.config.longest, generator=generator)
+        lengths = torch.rand(len(values), 1, generator=generator)
+        lengths = self.config.shortest + (self.config.longest - self.config.shortest) * lengths
         values.copy_(ways * lengths * self.config.std * values.shape[-1] ** 0.5)

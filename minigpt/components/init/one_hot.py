@@ -34,4 +34,4 @@ class OneHotInit(TableInit):
             )
 
     def draw(self, values: Tensor, generator: torch.Generator) -> None:
-        values.zero_().fill_diagonal_(self.config.std * values.shape[-1] ** 0.5)
+        values.zero_().fill_diagonal_(1.0).mul_(self.config.std * values.shape[-1] ** 0.5)
