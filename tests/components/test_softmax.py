@@ -403,3 +403,20 @@ def test_pfla_refuses_a_gamma_beside_a_sum():
 def test_exppolymax_refuses_a_shift_in_which_scores_are_lost():
     with pytest.raises(UserError, match=r"softmax\.power: 1\.1 with softmax\.base=10 would add .*a smaller base"):
         part("softmax", "exppolymax", base=10.0, power=1.1)
+
+
+def test_a_report_prices_every_softmax():
+    from minigpt.cost import Work
+    from minigpt.hardware import load
+    from minigpt.hardware.constants import nominal
+    from minigpt.hardware.demand import demand
+    from minigpt.hardware.unit import unit
+
+    spec = load("edge_16nm")
+    constants = nominal(spec.all_constants)
+    for case in MASKED:
+        cost = part("softmax", case.name, **case.changed).cost(Work(1, 1, 64).over(4, 256))
+        asked, made = demand(cost, spec), unit(cost, spec)
+        assert asked.lane_ops + asked.special_ops > 0
+        assert (made is None) == (asked.special_ops == 0)  # what ordinary lanes do needs no unit
+        assert made is None or made.area_um2(constants) > 0
