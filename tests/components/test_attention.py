@@ -229,8 +229,9 @@ REFUSED = {
     "groups": ({"name": "infinite", "n_kv_head": 5}, {}, "n_kv_head"),
     "one head": ({"name": "infinite", "combine": "concat"}, {"n_head": 1}, "combine"),
     "odd heads": ({"name": "differential"}, {"d_model": 36, "n_head": 4}, "odd"),
-    "absorbed": ({"name": "mla"}, {"linear": "ternary"}, "sites.linear.k_up=linear"),
+    "absorbed": ({"name": "mla"}, {"linear": "ternary"}, "sites.linear.k_up=linear and sites.linear.v_up=linear"),
     "absorbed bias": ({"name": "mla"}, {"sites": {"linear": {"v_up": {"name": "linear", "bias": True}}}}, "v_up"),
+    "no pair": ({"name": "mla", "rope_dim": 1}, {}, "attention.rope_dim"),
     "softmax": ({"name": "asic"}, {"softmax": "consmax"}, "softmax=consmax would be ignored"),
     "window": ({"name": "mla", "window": 4}, {}, "'mla' has no option 'window'"),
 }

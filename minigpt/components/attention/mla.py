@@ -75,6 +75,11 @@ class LatentAttention(SoftmaxAttention):
         self.v_up = self._build_absorbed(ctx, "v_up")
         self.o = ctx.linear(ctx.n_head * self.head_dim, ctx.d_model, site="o", role="residual_out")
         rotary = "rotary" in registry.get("position", ctx.block.spec("position").name).places
+        if rotary and self.rope_dim == 1:
+            raise UserError(
+                "attention.rope_dim: 1 channel (None: half of model.head_dim) is no pair that a rotary position could "
+                "turn. Take at least 2, or position=nope"
+            )
         turned = self.rope_dim if rotary else self.query_dim
         rounds = ("attention_input", "q", "latent", "attention_output")
         self.build_scores(ctx, scale=1 / math.sqrt(self.query_dim), width=turned, rounds=rounds)
@@ -85,7 +90,7 @@ class LatentAttention(SoftmaxAttention):
             raise UserError(
                 f"attention=mla decodes with its maps k_up and v_up absorbed into query and output; at {site}, "
                 f"linear={ctx.block.spec('linear', site)} is not a product with a weight alone. "
-                f"Set sites.linear.{site}=linear, or choose attention=causal"
+                f"Set sites.linear.k_up=linear and sites.linear.v_up=linear, or choose attention=causal"
             )
         return built
 
