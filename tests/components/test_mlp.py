@@ -79,6 +79,12 @@ def test_dual_path_is_the_formula_and_soft_thresholding_in_a_special_case():
     torch.testing.assert_close(dual(X, call()), F.softshrink(X, 0.5))
 
 
+@pytest.mark.parametrize("chosen", [{"name": "kan"}, {"name": "dual_path"}, {"name": "dual_path", "gated": True}])
+def test_at_its_defaults_it_has_the_parameters_of_an_mlp_of_expansion_4(chosen):
+    built = GPT.on_meta(make_spec(d_model=96, mlp=chosen)).blocks[0].mlp
+    assert sum(p.numel() for p in built.parameters() if p.ndim == 2) == 2 * 4 * 96 * 96
+
+
 # Learned functions on the edges
 
 
