@@ -12,6 +12,7 @@ import minigpt
 from minigpt.components.mlp.kan import bsplines, legendre
 from minigpt.cost import Work
 from minigpt.errors import UserError
+from minigpt.exchange.huggingface import choose_family
 from minigpt.model import GPT
 from minigpt.testing import make_spec
 from minigpt.testing.census import followed
@@ -331,3 +332,9 @@ def test_expert_load_of_every_layer_and_the_losses_reach_the_output():
     assert set(output.losses) == {"balance", "router_z"}
     assert set(output.metrics) == {"expert_load.0", "expert_load.1"}
     assert output.metrics["expert_load.0"].sum().item() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("name", ["moe", "kan", "dual_path"])
+def test_what_no_other_project_has_is_refused_by_its_exporter(name):
+    with pytest.raises(UserError, match=rf"no family of .*mlp.*{name}"):
+        choose_family(GPT.create(make_spec(mlp=name)))

@@ -80,11 +80,11 @@ class MixtureOfExperts(FeedForward):
         self.config, self.count, self.top_k = config, config.experts, config.top_k
         expansion = config.expansion or (8 / 3 if config.expert == "glu" else 4.0)
         active = config.top_k + config.shared_experts
-        hidden = config.hidden or math.ceil(expansion * ctx.d_model / active / 8 - 1e-9) * 8
+        self.hidden = config.hidden or math.ceil(expansion * ctx.d_model / active / 8 - 1e-9) * 8
         self.router = self._scorer(ctx)
         self.noise = self._scorer(ctx) if config.router == "noisy" else None
-        self.experts: Any = nn.ModuleList(_expert(config, hidden, ctx) for _ in range(self.count))
-        self.shared = _expert(config, config.shared_experts * hidden, ctx) if config.shared_experts else None
+        self.experts: Any = nn.ModuleList(_expert(config, self.hidden, ctx) for _ in range(self.count))
+        self.shared = _expert(config, config.shared_experts * self.hidden, ctx) if config.shared_experts else None
         self.width = ctx.d_model
 
     def _scorer(self, ctx: BuildContext) -> Any:
