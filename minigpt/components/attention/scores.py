@@ -121,16 +121,22 @@ class SoftmaxAttention(Attention):
         encoding reads them, where q holds them in another form.
         """
         run = self.attend_fused if self.obstacle is None else self.attend_explicitly
-        return run(q, k.to(q.dtype), v.to(q.dtype), span, key_index, q if asked is None else asked)
+        return run(q, k.to(q.dtype), v.to(q.dtype), span, key_index, asked)
 
     def attend_fused(
-        self, q: Tensor, k: Tensor, v: Tensor, span: Span, key_index: Tensor | None, asked: Tensor
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        span: Span,
+        key_index: Tensor | None = None,
+        asked: Tensor | None = None,
     ) -> Tensor:
         """PyTorch's fused kernel: scores are never stored. It wants keys and values of one width."""
         n_head, found = q.shape[1], v.shape[-1]
         if n_head % k.shape[1]:  # uneven groups
             k, v = per_query_head(k, n_head), per_query_head(v, n_head)
-        mask, is_causal = self._mask(asked, k, span, key_index)
+        mask, is_causal = self._mask(q if asked is None else asked, k, span, key_index)
         sink = self._sink()
         if sink is not None:
             q, k, v = self._with_sink(q, k, v, sink)
@@ -149,7 +155,13 @@ class SoftmaxAttention(Attention):
         return y if y.shape[-1] == found else y[..., :found]
 
     def attend_explicitly(
-        self, q: Tensor, k: Tensor, v: Tensor, span: Span, key_index: Tensor | None, asked: Tensor
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        span: Span,
+        key_index: Tensor | None = None,
+        asked: Tensor | None = None,
     ) -> Tensor:
         """Score by score, for every softmax and option the fused kernel does not know."""
         n_head = q.shape[1]
@@ -160,7 +172,7 @@ class SoftmaxAttention(Attention):
         index = span.index if key_index is None else key_index
         scores = scores.masked_fill(~span.visible(index, self.window), -math.inf)
         if self.biased:
-            scores = scores + self._bias(asked, span, index, scores)
+            scores = scores + self._bias(q if asked is None else asked, span, index, scores)
         return F.dropout(self.weights(scores), self.dropout, self.training).to(v.dtype) @ v  # (B, H, T, w_v)
 
     def weights(self, scores: Tensor) -> Tensor:
