@@ -98,7 +98,10 @@ def _graph(model: GPT) -> Any:
                 input_names=["tokens"],
                 output_names=["logits"],
                 dynamic_shapes=(dynamic,),
-                custom_translation_table={torch.ops.aten.searchsorted.Tensor: _searchsorted},
+                custom_translation_table={
+                    torch.ops.aten.searchsorted.Tensor: _searchsorted,
+                    torch.ops.aten.linalg_solve_triangular.default: _solve_triangular,
+                },
                 dynamo=True,
                 verbose=False,
             )
@@ -117,6 +120,28 @@ def _searchsorted(
     bounds, values = op.Unsqueeze(bounds, [-2]), op.Unsqueeze(values, [-1])
     passed = op.LessOrEqual(bounds, values) if right or side == "right" else op.Less(bounds, values)
     return op.ReduceSum(op.Cast(passed, to=6 if out_int32 else 7), [-1], keepdims=0)  # 6, 7: int32, int64
+
+
+def _solve_triangular(a: Any, b: Any, upper: bool, left: bool = True, unitriangular: bool = False) -> Any:
+    """``torch.linalg.solve_triangular``, which the exporter does not know, for what is lower and has a diagonal of ones.
+
+    The inverse of twice as large blocks follows from that of the blocks: X - X L X, L what lies below them.
+    """
+    if upper or not left or not unitriangular:
+        raise NotImplementedError("solve_triangular of another form than lower, left and unitriangular")
+    op: Any = importlib.import_module("onnxscript").opset18
+    size = op.Shape(a, start=-1)
+    places = op.CumSum(op.Expand(op.Constant(value_ints=[1]), size), op.Constant(value_int=0))  # 1, 2, ...
+    places = op.Sub(places, op.Constant(value_ints=[1]))
+    row, column = op.Unsqueeze(places, [1]), op.Unsqueeze(places, [0])
+    inverse = op.CastLike(op.Equal(row, column), a)
+    known = a.shape[-1] if a.shape is not None else None
+    for step in range((known - 1).bit_length() if isinstance(known, int) else 16):
+        small, large = op.Constant(value_ints=[2**step]), op.Constant(value_ints=[2 ** (step + 1)])
+        together = op.Equal(op.Div(row, large), op.Div(column, large))
+        below = op.And(together, op.Greater(op.Div(row, small), op.Div(column, small)))
+        inverse = op.Sub(inverse, op.MatMul(op.MatMul(inverse, op.Mul(a, op.CastLike(below, a))), inverse))
+    return op.MatMul(inverse, b)
 
 
 def _first_line(error: BaseException) -> str:
