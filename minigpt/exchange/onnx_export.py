@@ -123,7 +123,7 @@ def _searchsorted(
 
 
 def _solve_triangular(a: Any, b: Any, upper: bool, left: bool = True, unitriangular: bool = False) -> Any:
-    """``torch.linalg.solve_triangular``, which the exporter does not know, for what is lower and has a diagonal of ones.
+    """``torch.linalg.solve_triangular``, which the exporter does not know, of lower matrices with a diagonal of ones.
 
     The inverse of twice as large blocks follows from that of the blocks: X - X L X, L what lies below them.
     """
