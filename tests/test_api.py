@@ -13,6 +13,7 @@ import torch
 import minigpt
 from minigpt.cli.from_python import spelled
 from minigpt.training.record import read_run
+from tests.warm import python
 
 SMALL = {"d_model": 32, "n_head": 4, "n_layer": 1, "block_size": 16}
 BRIEF = {"batch_size": 4, "max_steps": 4, "eval_interval": 4, "threads": 1}
@@ -47,8 +48,7 @@ def trials(keys):
 def test_a_run_is_the_one_of_the_same_words(record, keys, folder):
     words = ["attention=gqa", "attention.n_kv_head=2", *(w for w in spelled(keys) if not w.startswith("out="))]
     root = Path(minigpt.__file__).parents[1]
-    line = [sys.executable, str(root / "train.py"), *words, "name=typed", f"out={folder / 'typed'}"]
-    subprocess.run(line, check=True, capture_output=True, cwd=folder, timeout=240)
+    assert python(root / "train.py", *words, "name=typed", f"out={folder / 'typed'}", cwd=folder).returncode == 0
     typed = read_run(folder / "typed" / "typed")
     assert record.status == "completed"
     assert (record.config_hash, record.overrides) == (typed.config_hash, typed.overrides)

@@ -6,10 +6,11 @@ import json
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.warm import python
 
 ROOT = Path(__file__).parent.parent
 PLUGINS = ROOT / "tests" / "testing"
@@ -32,16 +33,15 @@ print(json.dumps(found))
 """
 
 
-def python(*words: str) -> subprocess.CompletedProcess[str]:
+def run(*words: str) -> subprocess.CompletedProcess[str]:
     """Python with the plugins of this folder to be found; they stay out of the registry of the tests themselves."""
-    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(PLUGINS), str(ROOT)])}
-    return subprocess.run([sys.executable, *words], env=env, capture_output=True, text=True, timeout=300)
+    return python(*words, env={"PYTHONPATH": os.pathsep.join([str(PLUGINS), str(ROOT)])})
 
 
 @pytest.fixture(scope="module")
 def caught() -> dict[str, list[str]]:
     """Variant -> the contract that should refuse it, and what it said."""
-    done = python("-c", TRY_THEM, *(file.stem for file in FILES))
+    done = run("-c", TRY_THEM, *(file.stem for file in FILES))
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -53,7 +53,7 @@ def test_a_cheat_breaks_the_contract_that_names_its_fault(caught, cheat):
 
 
 def test_check_lists_contracts_and_variants_and_says_what_is_broken():
-    done = python("-m", "minigpt", "check", "cheats", "norm=no_parameters", "norm=idle_option")
+    done = run("-m", "minigpt", "check", "cheats", "norm=no_parameters", "norm=idle_option")
     assert done.returncode == 1, done.stderr
     assert re.search(r"parameters\s*│ FAIL\s*│ pass", done.stdout)
     assert re.search(r"options\s*│ pass\s*│ FAIL", done.stdout)
@@ -62,14 +62,14 @@ def test_check_lists_contracts_and_variants_and_says_what_is_broken():
 
 
 def test_check_passes_variants_that_are_hard_to_judge_and_in_order():
-    done = python("-m", "minigpt", "check", "honest")
+    done = run("-m", "minigpt", "check", "honest")
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"2 variants hold all \d\d contracts", done.stdout)
 
 
 def test_check_passes_variants_that_lean_on_what_layers_share():
     named = re.findall(r'^@register\("(\w+)", "(\w+)"\)', (ROOT / "tests" / "seams.py").read_text(), flags=re.MULTILINE)
-    done = python("-m", "minigpt", "check", "tests.seams", *("=".join(v) for v in named if v[1] != "needy"))
+    done = run("-m", "minigpt", "check", "tests.seams", *("=".join(v) for v in named if v[1] != "needy"))
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -82,7 +82,7 @@ def test_check_passes_variants_that_lean_on_what_layers_share():
     ],
 )
 def test_check_says_what_it_cannot_find(words, sentence):
-    done = python("-m", "minigpt", "check", *words)
+    done = run("-m", "minigpt", "check", *words)
     assert done.returncode == 2
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr

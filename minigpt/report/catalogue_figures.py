@@ -8,15 +8,18 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from minigpt import registry
+from minigpt import presets, registry
 from minigpt.cost import Work
 from minigpt.errors import UserError
 from minigpt.files import read_text, write_text
 from minigpt.hardware import HardwareSpec, price
 from minigpt.schema import plain
 from minigpt.training.record import RunRecord, find_runs
+
+if TYPE_CHECKING:
+    from minigpt.testing import Case
 
 GPT2 = {"n_layer": 12, "d_model": 768, "n_head": 12, "vocab_size": 50257, "block_size": 1024}
 LARGEST = 1 << 20
@@ -43,19 +46,18 @@ class Figures:
     unit_energy_pj: float | None
 
 
-def figures(axis: str, name: str, hardware: HardwareSpec) -> Figures | str:
-    """What a variant costs at its defaults; where such a model cannot be built, why."""
+def figures(axis: str, word: str, hardware: HardwareSpec) -> Figures | str:
+    """What a variant costs at its defaults, or a preset as it says; where such a model cannot be built, why."""
     from minigpt.model import GPT
-    from minigpt.testing import cases_of
 
-    case = next(case for case in cases_of(axis, name) if case.is_default)
+    case = _case(axis, word)
     try:
         model = GPT.on_meta(case.spec(**GPT2))
     except UserError as error:
         return str(error).splitlines()[0]
     prefill, decode = (model.cost(Work(1, tokens, 1024)).total for tokens in (1024, 1))
     ppa = price(hardware, model.cost, context=1024)
-    cls = registry.get(axis, name)
+    cls = registry.get(axis, case.name)
     paths = {path for path, part in model.named_modules() if type(part) is cls}
     units = [each.unit for each in ppa.components if each.path in paths and each.unit is not None]
     return Figures(
@@ -68,6 +70,17 @@ def figures(axis: str, name: str, hardware: HardwareSpec) -> Figures | str:
         unit_area_um2=max((u.area_um2 for u in units), default=None),
         unit_energy_pj=max((u.energy_per_element_pj for u in units), default=None),
     )
+
+
+def _case(axis: str, word: str) -> Case:
+    """A variant in the surroundings its class names for its defaults; a preset with all it brings."""
+    from minigpt.testing import Case, cases_of
+
+    if registry.has(axis, word):
+        return next(case for case in cases_of(axis, word) if case.is_default)
+    nodes = presets.resolve(axis, word)
+    node = nodes.pop(axis)
+    return Case.of(axis, node["name"], {k: v for k, v in node.items() if k != "name"} | {"with": nodes})
 
 
 @dataclasses.dataclass(frozen=True)

@@ -97,7 +97,9 @@ def page(axis: str, hardware: str, folder: Path) -> str:
         _table(("name", "what it is"), [(_linked(v.name), _text(v.summary)) for v in variants]),
     ]
     if comparison is not None:
-        sections += _compared(comparison, priced)
+        machine, words = machines.load(hardware), [row.choice for row in comparison.rows]
+        others = [word for word in words if priced and word not in priced and not _spelt_out(word)]
+        sections += _compared(comparison, priced | {word: figures(axis, word, machine) for word in others})
     if priced:
         sections += _costs(priced, hardware)
     sections += ["## Each in full", *(_in_full(variant) for variant in variants)]
@@ -148,7 +150,9 @@ def _compared(comparison: Comparison, priced: dict[str, Figures | str]) -> list[
     for row in comparison.rows:
         found = priced.get(row.choice)
         costs = [_cost(found, key) if isinstance(found, Figures) else "-" for key in _COSTS]
-        rows.append((_choice(row), f"{row.loss:.4f}", _difference(row, default), row.verdict, *costs[1:]))
+        rows.append(
+            (_choice(row, comparison.axis), f"{row.loss:.4f}", _difference(row, default), row.verdict, *costs[1:])
+        )
     return [
         "## Compared",
         f"`{comparison.command}`: {comparison.budget}. Validation loss in nats a token, mean over the seeds; the "
@@ -226,8 +230,13 @@ def _first_words(axis: str) -> str:
     return doc.strip().split("\n\n")[0].replace("\n", " ")
 
 
-def _choice(row: Reached) -> str:
-    return _linked(row.choice) if not row.choice.startswith("{") else f"`{row.choice}`"
+def _choice(row: Reached, axis: str) -> str:
+    return _linked(row.choice) if registry.has(axis, row.choice) else f"`{_text(row.choice)}`"
+
+
+def _spelt_out(choice: str) -> bool:
+    """Whether a choice is a component with its options, no name or preset."""
+    return choice.startswith("{")
 
 
 def _linked(name: str) -> str:

@@ -13,13 +13,12 @@ import pytest
 from minigpt import catalogue, registry
 from minigpt.cli.console import main
 from minigpt.schema import PositiveInt, Probability, Range
+from tests.warm import python
 
 
 def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess:
     root = Path(__file__).parents[2]
-    return subprocess.run(
-        [sys.executable, "-m", "minigpt", *arguments], capture_output=True, text=True, cwd=cwd or root
-    )
+    return python("-m", "minigpt", *arguments, cwd=cwd or root)
 
 
 def printed(capsys, *arguments: str) -> str:

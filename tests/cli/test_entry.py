@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -13,19 +12,13 @@ import pytest
 from minigpt.cli import console
 from minigpt.cli.entry import reported_errors
 from minigpt.training.record import read_run
+from tests.warm import python
 
 ROOT = Path(__file__).parents[2]
 
 
 def run(folder: Path, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(ROOT / script), *arguments],
-        cwd=folder,
-        env=os.environ | {"COLUMNS": "120"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    return python(ROOT / script, *arguments, cwd=folder, env={"COLUMNS": "120"})
 
 
 BAD_INPUT = {
@@ -206,9 +199,7 @@ def test_a_training_whose_reader_has_gone_is_interrupted_and_can_be_gone_on_with
     ],
 )
 def test_check_takes_the_grammar_of_the_other_commands(tmp_path, words, code, message):
-    command = [sys.executable, "-m", "minigpt", "check", *words.split()]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    done = python("-m", "minigpt", "check", *words.split(), cwd=tmp_path, env={"PYTHONPATH": str(ROOT)})
     assert done.returncode == code, done.stdout + done.stderr
     assert message in (done.stderr if code else done.stdout)
     assert "Traceback" not in done.stderr

@@ -12,6 +12,7 @@ from minigpt.data import tokenizers
 from minigpt.data.dataset_folder import open_prepared
 from minigpt.data.preparation import PrepareConfig, prepare
 from minigpt.errors import UserError
+from tests.warm import python
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = ["meta.json", "tokenizer.json", "train.bin", "train.idx", "val.bin", "val.idx"]
@@ -19,14 +20,7 @@ FILES = ["meta.json", "tokenizer.json", "train.bin", "train.idx", "val.bin", "va
 
 def run(*arguments, **environment):
     """data/prepare.py as a person runs it, from the project's root."""
-    return subprocess.run(
-        [sys.executable, "data/prepare.py", *map(str, arguments)],
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    return python("data/prepare.py", *arguments, cwd=ROOT, env=environment, timeout=60)
 
 
 def options_of(kind, ranks_file):

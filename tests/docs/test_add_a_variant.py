@@ -6,11 +6,10 @@ import json
 import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 from minigpt.training.record import read_run
+from tests.warm import python
 
 ROOT = Path(__file__).parent.parent.parent
 PAGE = (ROOT / "docs" / "add_a_variant.md").read_text(encoding="utf-8")
@@ -24,10 +23,8 @@ def run(command: str, folder: Path, *more: str) -> str:
     words = shlex.split(command)
     assert words[0] == "python"
     script = [str(ROOT / words[1])] if words[1].endswith(".py") else words[1:2]
-    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
-    done = subprocess.run(
-        [sys.executable, *script, *words[2:], *more], cwd=folder, env=env, capture_output=True, text=True, timeout=300
-    )
+    env = {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
+    done = python(*script, *words[2:], *more, cwd=folder, env=env)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.warm import python
 
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -30,9 +30,7 @@ def test_there_are_commands_to_check():
 def test_training_commands_compose(command, tmp_path):
     words = [word for word in shlex.split(command)[2:] if word != "-m"]
     words = [re.sub(r"=([^\[{,]*),.*", r"=\1", word) for word in words]  # of a sweep, its first point
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "train.py"), "--cfg", "job", *words], cwd=tmp_path, capture_output=True, text=True
-    )
+    done = python(ROOT / "train.py", "--cfg", "job", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 
 

@@ -29,6 +29,7 @@ from minigpt.model.checkpoint import save_checkpoint
 from minigpt.testing import make_spec
 from tests.exchange import families
 from tests.exchange import nanogpt as nano
+from tests.warm import python
 
 ROOT = Path(__file__).parents[2]
 CHARACTERS = "\n abcdeTh"
@@ -378,7 +379,7 @@ def test_models_of_other_projects_are_sampled_as_they_lie(tmp_path, capsys):
 
 
 def cli(*arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, ROOT / "sample.py", *arguments], capture_output=True, text=True, cwd=ROOT)
+    return python(ROOT / "sample.py", *arguments, cwd=ROOT)
 
 
 def test_the_command_line_samples(run):

@@ -23,6 +23,7 @@ from minigpt.model.checkpoint import save_checkpoint
 from minigpt.testing import make_spec
 from minigpt.training.record import RunRecord
 from tests.report.fake_runs import make_run
+from tests.warm import python
 
 SCRIPT = Path(__file__).parents[2] / "analysis" / "checkpoint_analysis" / "inspect_ckpts.py"
 
@@ -298,7 +299,7 @@ def test_a_mistake_is_said_and_the_exit_code_is_2(tmp_path, capsys, monkeypatch,
 
 
 def test_a_mistake_on_a_real_command_line_is_said_without_a_traceback(tmp_path):
-    done = subprocess.run([sys.executable, SCRIPT, "--sort"], capture_output=True, text=True, cwd=tmp_path)
+    done = python(SCRIPT, "--sort", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "--sort: expected a value after it\n"
 

@@ -7,8 +7,6 @@ import dataclasses
 import html.parser
 import json
 import re
-import subprocess
-import sys
 import xml.etree.ElementTree
 from pathlib import Path
 
@@ -23,6 +21,7 @@ from minigpt.report.ppa_variants import grouped
 from minigpt.testing import make_spec
 from minigpt.training.record import find_runs
 from tests.report.fake_runs import make_run
+from tests.warm import python
 
 EDGE = load("edge_16nm")
 
@@ -257,7 +256,7 @@ def test_every_field_of_the_summary_reaches_json_and_csv(written):
 def test_the_command_writes_the_report_and_ends_with_its_summary(sweep, tmp_path):
     arguments = [f"runs={sweep}", f"out={tmp_path / 'report'}", "hardware=edge_16nm"]
     script = Path(__file__).parents[2] / "analysis" / "ppa_report.py"
-    done = subprocess.run([sys.executable, str(script), *arguments], cwd=tmp_path, capture_output=True, text=True)
+    done = python(script, *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "mJ/token" in done.stdout
     assert f"{tmp_path / 'report'}/report.html" in done.stdout.replace("\n", "")
@@ -273,7 +272,7 @@ def test_a_mistake_on_the_command_line_is_two_lines(tmp_path):
         ("+runz=x", "unknown key 'runz'"),
         ("runs=x", "no such folder"),
     ):
-        done = subprocess.run([sys.executable, str(script), argument], cwd=tmp_path, capture_output=True, text=True)
+        done = python(script, argument, cwd=tmp_path)
         assert done.returncode == 2
         assert answer in done.stderr
         assert "Traceback" not in done.stderr

@@ -6,7 +6,7 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from hydra import initialize_config_dir
 from minigpt import cli, config, registry
 from minigpt.config import TrainConfig
 from minigpt.data.preparation import PrepareConfig, prepare
+from tests.warm import python
 
 ROOT = Path(__file__).parents[2]
 NORMS = '''
@@ -107,6 +108,7 @@ class CommandLine:
 
     def __init__(self, folder: Path, data: Path):
         self.folder = folder
+        self._environment = {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}", "COLUMNS": "150"}
         (folder / "failing_norms.py").write_text(NORMS, encoding="utf-8")
         self.tiny = (
             f"data.name=words data.folder={data} data.val_tokens=200 model.d_model=16 model.n_head=2 model.n_layer=1 "
@@ -114,25 +116,26 @@ class CommandLine:
         ).split()
 
     def start(self, command: str, *arguments: str, stderr: int = subprocess.STDOUT) -> subprocess.Popen[str]:
-        environment = os.environ | {"PYTHONPATH": f"{self.folder}{os.pathsep}{ROOT}", "COLUMNS": "150"}
-        flags = [argument for argument in arguments if argument.startswith("-")]
-        keys = [argument for argument in arguments if not argument.startswith("-")]
-        said = {argument.partition("=")[0] for argument in keys}
-        tiny = [word for word in self.tiny if word.partition("=")[0] not in said]
         return subprocess.Popen(
-            [sys.executable, str(ROOT / command), *flags, *tiny, *keys],
+            [sys.executable, str(ROOT / command), *self._words(arguments)],
             cwd=self.folder,
-            env=environment,
+            env=os.environ | self._environment,
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,
         )
 
+    def _words(self, arguments: Sequence[str]) -> list[str]:
+        """Flags, the keys of tiny models that are not given, those given."""
+        flags = [argument for argument in arguments if argument.startswith("-")]
+        keys = [argument for argument in arguments if not argument.startswith("-")]
+        said = {argument.partition("=")[0] for argument in keys}
+        return [*flags, *(word for word in self.tiny if word.partition("=")[0] not in said), *keys]
+
     def __call__(self, command: str, *arguments: str) -> tuple[int, str]:
         """Run it to its end: (exit code, everything it printed)."""
-        process = self.start(command, *arguments)
-        output, _ = process.communicate(timeout=120)
-        return process.returncode, output
+        done = python(ROOT / command, *self._words(arguments), cwd=self.folder, env=self._environment, together=True)
+        return done.returncode, done.stdout
 
     def mend(self) -> None:
         (self.folder / "mended").touch()

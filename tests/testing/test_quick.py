@@ -12,6 +12,7 @@ import pytest
 from minigpt.model import ModelSpec
 from minigpt.testing import make_spec
 from minigpt.testing.quick import chosen_parts, quick_check
+from tests.warm import python
 
 ROOT = Path(__file__).parent.parent.parent
 TRY = """
@@ -36,9 +37,8 @@ assert torch.initial_seed() == 7
 
 
 def tried(axis: str, name: str) -> subprocess.CompletedProcess[str]:
-    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "tests" / "testing"), str(ROOT)])}
-    words = [sys.executable, "-c", TRY, axis, name, "768"]
-    return subprocess.run(words, env=env, capture_output=True, text=True, timeout=120)
+    path = os.pathsep.join([str(ROOT / "tests" / "testing"), str(ROOT)])
+    return python("-c", TRY, axis, name, "768", env={"PYTHONPATH": path})
 
 
 @pytest.mark.parametrize("cheat", [("attention", "leak_training"), ("attention", "leak_long"), ("norm", "leak_mean")])

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -29,6 +27,7 @@ from minigpt.training.record import read_run
 from tests.training.conftest import WORDS
 from tests.training.test_fit import same_metrics, weights
 from tests.training.test_resume import die_at, stored
+from tests.warm import python
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -261,10 +260,7 @@ def test_whatever_a_model_is_made_of_is_taken_over(configure, changes):
 
 
 def command(*arguments: str, folder: Path) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, str(ROOT / "train.py"), *arguments],
-        cwd=folder, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False,
-    )  # fmt: skip
+    return python(ROOT / "train.py", *arguments, cwd=folder, env={"OMP_NUM_THREADS": "1"})
 
 
 def test_the_command_line_needs_no_word_about_the_parents_model(parent, data_folder, tmp_path):

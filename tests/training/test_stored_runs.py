@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -24,6 +21,7 @@ from minigpt.training.resume import RESUMABLE, resumed
 from minigpt.training.state import STATE
 from tests.model.checkpoints import rewrite
 from tests.training.test_fit import weights
+from tests.warm import python
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -154,13 +152,8 @@ def test_a_configuration_that_reaches_out_or_lacks_something_is_refused(configur
 def test_an_environment_variable_does_not_leave_by_a_strangers_configuration(record):
     file = record.folder / "config.yaml"
     file.write_text(file.read_text().replace("project: minigpt", "project: ${oc.env:SECRET}"))
-    ended = subprocess.run(
-        [sys.executable, str(ROOT / "train.py"), f"resume={record.folder}", "training.max_steps=21"],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"SECRET": "hunter2"},
-    )
+    words = (f"resume={record.folder}", "training.max_steps=21")
+    ended = python(ROOT / "train.py", *words, env={"SECRET": "hunter2"})
     assert ended.returncode == 2
     assert "filled in from outside" in ended.stderr
     assert "hunter2" not in "".join(p.read_text(errors="replace") for p in record.folder.rglob("*") if p.is_file())
