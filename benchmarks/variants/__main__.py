@@ -1,6 +1,6 @@
 """A training step of every variant beside one of its simplest correct PyTorch writing.
 
-python -m benchmarks.variants [axis=softmax] [name=consmax] [rounds=15] [threads=1] [out=out/variants]
+python -m benchmarks.variants [axis=softmax] [name=consmax] [rounds=15] [threads=1] [out=benchmarks/variants/steps]
 
 Both are the same model of two layers, d_model 384, 4 rows of 256 tokens, but for the variant's parts; they take turns,
 so that a noisy machine is as noisy for one as for the other. Seconds are the processor's. Writes <out>.json and
@@ -28,7 +28,9 @@ SIZES = {"n_layer": 2, "d_model": 384, "n_head": 6, "vocab_size": 256, "block_si
 ROWS, BOUND = 4, 1.15
 
 
-def main(axis: str = "", name: str = "", rounds: str = "15", threads: str = "1", out: str = "out/variants") -> None:
+def main(
+    axis: str = "", name: str = "", rounds: str = "15", threads: str = "1", out: str = "benchmarks/variants/steps"
+) -> None:
     torch.set_num_threads(int(threads))
     rows = []
     for variant in sorted(load()):
