@@ -10,7 +10,10 @@ from minigpt.registry import register
 
 @register("activation", "disco")
 class Disco(Activation):
-    """y = x |x|: odd, continuous in value and slope, and of nothing but one product."""
+    """y = x |x|: odd, continuous in value and slope, and of nothing but one product.
+
+    No paper; in use in ReaLLM-Forge, a fork of nanoGPT.
+    """
 
     operations = {"abs": 1, "mul": 1}
 

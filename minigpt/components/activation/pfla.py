@@ -20,11 +20,11 @@ from minigpt.schema import PositiveFloat, Range, options
 class PiecewiseFullyLearned(Activation):
     """y = h_i + (x - k_i) (h_{i+1} - h_i) / (k_{i+1} - k_i) for k_i < x <= k_{i+1}: lines between learned points.
 
-    Learns the first knot, the logarithms of the gaps between knots, so that they never cross, and the heights h: a set
-    for all channels, or with ``per_channel`` one for each (``points`` numbers a row for knots, and as many heights).
-    Knots start from -bound to bound: evenly, or closer together near 0, as u |u| (``quad``) or exponentially (``exp``);
-    heights start as ``init_activation``. The outermost lines go on beyond the knots. A piece is found by binary search.
-    Learned piecewise-linear units: Agostinelli et al. 2014, arXiv:1412.6830.
+    Learns the first knot, (1, 1), the logarithms of the gaps between knots, (1, points - 1), so that they never cross,
+    and the heights h, (1, points); with ``per_channel`` a row of each for every channel: (width, 1) and so on. Knots
+    start from -bound to bound: evenly (``linear``), or closer together near 0, as u |u| (``quad``) or exponentially
+    (``exp``); heights start as ``init_activation``. The outermost lines go on beyond the knots. A piece is found by
+    binary search. Learned piecewise-linear units: Agostinelli et al. 2014, arXiv:1412.6830.
     """
 
     @options

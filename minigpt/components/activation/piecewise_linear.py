@@ -21,9 +21,10 @@ from minigpt.schema import PositiveFloat, Range, options
 class PiecewiseLinear(Activation):
     """y = s_i x + b_i for x in piece i: the lines between ``points`` even knots from -bound to bound on ``function``.
 
-    What a table in silicon makes of a function; the outermost lines go on beyond the knots. With ``learned`` the
-    heights at the knots are trained: (1, points), or (width, points) with ``per_channel``. Cost is the hardware form:
-    scale, round and clamp x to a place in the table, read slope and intercept there, one multiply-add.
+    What a table in silicon makes of a function (Yu et al., DAC 2022, NN-LUT); the outermost lines go on beyond the
+    knots. With ``learned`` it learns the heights at the knots, (1, points), or with ``per_channel`` (width, points),
+    after Agostinelli et al. 2014, arXiv:1412.6830. Cost is the hardware form: scale, round and clamp x to a place in
+    the table, read slope and intercept there, one multiply-add.
     """
 
     operations = {"add": 2, "mul": 2, "round": 1, "cmp": 2, "lut": 2}

@@ -23,14 +23,15 @@ from minigpt.schema import Range, options
 class AsicAttention(SoftmaxAttention):
     """y = sum_s w_s v_s with w_s = Q(e^(s - m)) / Q'(sum Q(e^(s - m))): ``causal`` with a softmax of its own.
 
-    First pass: with the row's maximum m taken off, every exponent is at most 1; Q rounds it to ``numerator_bits`` of
+    First pass: with the row's maximum m taken off, every exponential is at most 1; Q rounds it to ``numerator_bits`` of
     fixed point, 2^b - 1 steps from 0 to 1, and what is rounded is added up. Second pass: Q' rounds the sum to a power
     of two times ``denominator_bits`` of mantissa, as a leading-one detector and a table of reciprocals of that many
     entries take it, and each numerator is multiplied by the reciprocal. Both scales are the row's own, so no token's
     rounding depends on another's. Rounding passes gradients straight through. None is full precision; with both None it
     is ``causal`` with softmax=softmax (Vaswani et al. 2017, arXiv:1706.03762).
 
-    x (B, T, C) -> q, k, v (B, H, T, d) -> scores (B, H, T, S) -> y (B, H, T, d) -> (B, T, C)
+    x (B, T, C) -> q, k, v (B, H, T, d) -> scores (B, H, T, S) -> y (B, H, T, d) -> (B, T, C). Learns q, k, v: (H d, C),
+    o: (C, H d).
     """
 
     uses = SoftmaxAttention.uses - {"softmax"}

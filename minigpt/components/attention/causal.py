@@ -21,7 +21,7 @@ from minigpt.schema import PositiveFloat, PositiveInt, Probability, options
 
 @register("attention", "causal")
 class CausalAttention(SoftmaxAttention):
-    """softmax(q k^T / sqrt(head_dim) + mask) v, H query heads over n_kv_head key and value heads.
+    """y = softmax(q k^T / sqrt(head_dim) + mask) v, H query heads over n_kv_head key and value heads.
 
     Vaswani et al. 2017, arXiv:1706.03762; MQA: Shazeer 2019, arXiv:1911.02150; GQA: Ainslie et al. 2023,
     arXiv:2305.13245; window: Beltagy et al. 2020, arXiv:2004.05150; softcap: Gemma 2, arXiv:2408.00118; qk_norm: Henry
@@ -31,12 +31,14 @@ class CausalAttention(SoftmaxAttention):
 
     n_kv_head: None is one per query head; query head h reads key head floor(h n_kv_head / n_head), groups may be
     uneven. window: keys a token sees, itself included. softcap c: scores become c tanh(s / c). scale_width: scores are
-    divided by its square root; None is head_dim. qk_norm_over: one norm for each head alone, or for all of them
-    together. gate: each head's result is multiplied by sigmoid(x W_g), one number a head or one a channel. sinks: a
-    score s_h learned by each head joins every row's softmax, and its weight goes to no value. dropout: None is
-    model.dropout.
+    divided by its square root; None is head_dim. qk_norm_over: one norm for each ``head`` alone, or one for all
+    ``heads`` together. gate: each head's result is multiplied by sigmoid(x W_g^T), one number a head (``headwise``) or
+    one a channel (``elementwise``). sinks: a score s_h learned by each head joins every row's softmax, and its weight
+    goes to no value. dropout: None is model.dropout.
 
-    x (B, T, C) -> q (B, H, T, d), k, v (B, n_kv_head, S, d) -> scores (B, H, T, S) -> y (B, H, T, d) -> (B, T, C)
+    x (B, T, C) -> q (B, H, T, d), k, v (B, n_kv_head, S, d) -> scores (B, H, T, S) -> y (B, H, T, d) -> (B, T, C).
+    Learns q: (H d, C), k, v: (n_kv_head d, C), o: (C, H d) and, where chosen, gate W_g: (H, C) or (H d, C), sinks:
+    (H,), the gains of the norms.
     """
 
     input_maps = ("q", "k", "v", "gate")

@@ -28,8 +28,9 @@ class DifferentialAttention(SoftmaxAttention):
     exp(a2 . b2) + l0 is one number for the layer, l0 = 0.8 - 0.6 e^(-0.3 (l - 1)) at layer l = 1, 2, ... The norm is
     the block's, over each head alone.
 
-    Learns a1, b1, a2, b2: (head_dim / 2) each, started at 0.1 of a normal distribution.
-    x (B, T, C) -> q1, q2, k1, k2 (B, H, T, d / 2), v (B, H, T, d) -> y (B, H, T, d) -> (B, T, C)
+    x (B, T, C) -> q1, q2, k1, k2 (B, H, T, d / 2), v (B, H, T, d) -> y (B, H, T, d) -> (B, T, C). Learns q, k, v:
+    (H d, C), o: (C, H d), a1, b1, a2, b2 as directions: (2, 2, d / 2), started at 0.1 of a normal distribution, and the
+    norm's gain.
     """
 
     uses = SoftmaxAttention.uses | {"norm"}

@@ -15,7 +15,7 @@ from minigpt.registry import register
 
 @register("attention", "identity")
 class IdentityAttention(Attention):
-    """y = x: tokens do not see each other. What a model knows from the last token alone."""
+    """y = x: tokens do not see each other.  torch.nn.Identity. What a model knows from the last token alone."""
 
     path = "nothing to compute"
 

@@ -21,7 +21,7 @@ from minigpt.schema import PositiveInt, options
 
 @register("attention", "infinite")
 class InfiniteAttention(SoftmaxAttention):
-    """softmax(q k^T / sqrt(d_qk)) v with H heads of widths that do not divide d_model, summed or concatenated.
+    """y = softmax(q k^T / sqrt(d_qk)) v with H heads of widths that do not divide d_model, summed or concatenated.
 
     The formula is that of Vaswani et al. 2017, arXiv:1706.03762; q, k: C -> H d_qk, v: C -> H d_v.
 
@@ -31,7 +31,8 @@ class InfiniteAttention(SoftmaxAttention):
     times sqrt(d_qk) (nGPT, arXiv:2410.01131). v_l2: values have length 1.
 
     x (B, T, C) -> q (B, H, T, d_qk), k (B, n_kv_head, S, d_qk), v (B, n_kv_head, S, d_v) -> y (B, H, T, d_v) ->
-    (B, T, C)
+    (B, T, C). Learns q: (H d_qk, C), k: (n_kv_head d_qk, C), v: (n_kv_head d_v, C), o: (C, d_v), or (C, H d_v) with
+    concat.
     """
 
     input_maps = ("q", "k", "v")

@@ -22,20 +22,24 @@ from minigpt.schema import PositiveInt, options
 
 @register("attention", "mla")
 class LatentAttention(SoftmaxAttention):
-    """Keys and values from one latent per token: c = norm(W_dkv x), k_h = [W_uk,h c; r], v_h = W_uv,h c, where
-    r = rope(W_kr x) is one key for all heads that carries the position; q_h = [W_q,h x; rope(W_qr,h x)].
-    y = W_o concat_h(softmax(q_h k_h^T / sqrt(d + d_r)) v_h).  DeepSeek-V2, arXiv:2405.04434.
+    """y = W_o concat_h(softmax(q_h k_h^T / sqrt(d + d_r)) v_h), keys and values of all heads made of one latent per
+    token.
+
+    DeepSeek-V2, arXiv:2405.04434: c = norm(W_dkv x), k_h = [W_uk,h c; r], v_h = W_uv,h c, where r = rope(W_kr x) is one
+    key for all heads that carries the position; q_h = [W_q,h x; rope(W_qr,h x)].
 
     latent_dim d_c: None is 4 head_dim. rope_dim d_r: None is half of head_dim; without a rotary encoding these channels
     are a key shared by all heads. q_latent_dim: width of a latent of the queries, too, norm(W_dq x); None has none.
 
     The cache holds c and r, d_c + d_r elements a token. A prefill expands them to keys and values of all heads; what
     follows is decoded in absorbed form: W_uk joins the query and W_uv the output, so that the heads attend to the
-    latents themselves as to one key head, and nothing is expanded: q_h W_uk,h (d_c), scores over [c; r], values c.
-    The two maps have no bias, and must be products that leave their input as it is. Keys and values are not there to be
+    latents themselves as to one key head, and nothing is expanded: q_h W_uk,h (d_c), scores over [c; r], values c. The
+    two maps have no bias, and must be products that leave their input as it is. Keys and values are not there to be
     rounded; a quantiser at site ``latent`` rounds c.
 
-    x (B, T, C) -> q (B, H, T, d + d_r), c (B, T, d_c), r (B, 1, T, d_r) -> y (B, H, T, d) -> (B, T, C)
+    x (B, T, C) -> q (B, H, T, d + d_r), c (B, T, d_c), r (B, 1, T, d_r) -> y (B, H, T, d) -> (B, T, C). Learns q, W_q
+    and W_qr: (H (d + d_r), C), kv_down: (d_c, C), k_rope: (d_r, C), k_up, v_up: (H d, d_c), o: (C, H d), and the norm's
+    gain; with q_latent_dim q_down: (q_latent_dim, C), and q reads from there.
     """
 
     uses = SoftmaxAttention.uses | {"norm"}

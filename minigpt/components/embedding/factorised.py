@@ -25,7 +25,8 @@ class FactorisedTable(TokenTable):
     """x = U E[token]: a narrow table, widened by one matrix.  Lan et al. 2019 (ALBERT), arXiv:1909.11942.
 
     A tied head goes the same way back: logits = E U^T x. rank: width of the table; None is a quarter of d_model.
-    scaled, file and frozen are as in ``table``, of the narrow one, which may thus be of vectors made elsewhere.
+    scaled, file and frozen are as in ``table``; a file holds the narrow table, which may thus be of vectors made
+    elsewhere.
 
     Learns weight E: (vocab_size, rank), and up U: (d_model, rank).
     """

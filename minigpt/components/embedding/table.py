@@ -20,7 +20,8 @@ from minigpt.schema import FilePath, options
 
 @register("embedding", "table")
 class TokenTable(Embedding, nn.Embedding):
-    """One learned vector per token.  Learns weight: (vocab_size, d_model), which a tied head multiplies with.
+    """x = E[token], one learned vector per token.  Learns weight E: (vocab_size, d_model), which a tied head multiplies
+    with.
 
     It is a ``torch.nn.Embedding``, so that what looks for those finds it. scaled: vectors are multiplied by
     sqrt(d_model), so that a table drawn for a tied head is of unit size in the stream (Vaswani et al. 2017,

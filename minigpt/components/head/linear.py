@@ -19,10 +19,11 @@ from minigpt.schema import PositiveFloat, options
 
 @register("head", "linear")
 class LinearHead(Head):
-    """logits = x W^T, W the embedding's table or, with ``model.tie_embeddings=false``, a matrix of its own.
+    """logits = x W^T, W the embedding's table or, with ``model.tie_embeddings=false``, a matrix that it learns:
+    (vocab_size, d_model).
 
-    scale: a factor on the logits: as in Cohere's models, and what makes a tied head fit ``init=mup``. softcap c: logits
-    become c tanh(logits / c), after that; Gemma 2, arXiv:2408.00118.
+    x (B, T, d_model) -> logits (B, T, vocab_size). scale: a factor on the logits, as in Cohere's models. softcap c:
+    logits become c tanh(logits / c), after that; Gemma 2, arXiv:2408.00118.
     """
 
     input_maps = ("linear",)

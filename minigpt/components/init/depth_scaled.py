@@ -12,8 +12,8 @@ from minigpt.schema import PositiveFloat, options
 
 @register("init", "depth_scaled")
 class DepthScaledInit(NormalInit):
-    """Normal with standard deviation ``std``; what writes into the residual stream is scaled by 1 / sqrt(2 (l + 1)) in
-    layer l, counted from 0.
+    """sigma = std, and std / sqrt(2 (l + 1)) of what writes into the residual stream in layer l = 0, 1, ...: all are
+    normal.
 
     Zhang, Titov & Sennrich 2019, arXiv:1908.11365: the later a layer, the less it adds at first to a stream that has
     grown by then; ``gpt2`` scales all layers alike.

@@ -12,7 +12,9 @@ from minigpt.schema import PositiveFloat, options
 
 @register("init", "fan_in")
 class FanInInit(InitPolicy):
-    """Normal with standard deviation gain / sqrt(fan_in); tables with ``embedding_std``.  LeCun et al. 1998."""
+    """sigma = gain / sqrt(fan_in) of a normal matrix, ``embedding_std`` of a table.  LeCun et al. 1998, Efficient
+    BackProp.
+    """
 
     @options
     class Config:

@@ -12,7 +12,7 @@ from minigpt.schema import PositiveFloat, options
 
 @register("init", "gpt2")
 class GPT2Init(NormalInit):
-    """Normal with standard deviation ``std``; what writes into the residual stream is scaled by 1 / sqrt(2 n_layer).
+    """sigma = std, and std / sqrt(2 n_layer) of what writes into the residual stream: all are normal.
 
     Radford et al. 2019, section 2.3.
     """

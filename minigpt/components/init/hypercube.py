@@ -13,10 +13,11 @@ from minigpt.schema import Name, PositiveFloat, options
 
 @register("init", "hypercube")
 class HypercubeInit(TableInit):
-    """Row i of the embedding table is the corner of a cube that the bits of i name: +std for 1, -std for 0.
+    """E_ij = std if bit j mod b of i is 1, else -std: every row of the embedding table is a corner of a cube of its
+    own.
 
-    With b bits, column j shows bit j mod b, so every bit has about as many columns and no two rows are the same.
-    std: root mean square of an entry. rest: the policy of everything else.
+    b: bits of the largest i. So every bit has about as many columns, and no two rows are the same. No paper; in use in
+    ReaLLM-Forge, a fork of nanoGPT. std: root mean square of an entry. rest: the policy of everything else.
     """
 
     @options

@@ -12,9 +12,11 @@ from minigpt.schema import Name, PositiveFloat, options
 
 @register("init", "hypersphere")
 class HypersphereInit(TableInit):
-    """Every row of the embedding table is of length std sqrt(d_model), in a direction drawn evenly.
+    """E_i = std sqrt(d_model) u / |u|, u ~ N(0, 1): every row of the embedding table has one length, in a direction
+    drawn evenly.  Muller 1959 for the drawing.
 
-    std: root mean square of an entry. rest: the policy of everything else.
+    No paper of it as a table; in use in ReaLLM-Forge, a fork of nanoGPT. std: root mean square of an entry. rest: the
+    policy of everything else.
     """
 
     @options

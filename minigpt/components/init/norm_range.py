@@ -13,11 +13,11 @@ from minigpt.schema import Name, NonNegativeFloat, PositiveFloat, options
 
 @register("init", "norm_range")
 class NormRangeInit(TableInit):
-    """Rows of the embedding table have lengths drawn evenly from ``shortest`` to ``longest`` times std sqrt(d_model).
+    """E_i = r std sqrt(d_model) u / |u|, u ~ N(0, 1), r drawn evenly from ``shortest`` to ``longest``: rows of the
+    embedding table differ in length.
 
-    Their directions are drawn evenly, too.
-
-    std: root mean square of an entry. rest: the policy of everything else.
+    No paper; in use in ReaLLM-Forge, a fork of nanoGPT. std: root mean square of an entry where r is 1. rest: the
+    policy of everything else.
     """
 
     @options

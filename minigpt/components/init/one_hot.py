@@ -13,9 +13,10 @@ from minigpt.schema import Name, PositiveFloat, options
 
 @register("init", "one_hot")
 class OneHotInit(TableInit):
-    """Row i of the embedding table is std sqrt(d_model) at channel i, and 0 elsewhere.
+    """E_ij = std sqrt(d_model) where i = j, else 0: every token has a channel of the embedding table for itself.
 
-    Needs a width of at least vocab_size. std: root mean square of an entry. rest: the policy of everything else.
+    Needs a width of at least vocab_size. No paper; in use in ReaLLM-Forge, a fork of nanoGPT. std: root mean square of
+    an entry. rest: the policy of everything else.
     """
 
     @options

@@ -15,11 +15,11 @@ from minigpt.schema import PositiveFloat, options
 
 @register("init", "orthogonal")
 class OrthogonalInit(InitPolicy):
-    """gain times a matrix whose rows, or columns where those are fewer, are orthonormal; tables normal with
+    """W = gain Q, Q a matrix whose rows, or columns where those are fewer, are orthonormal; tables are normal with
     ``embedding_std``.  Saxe et al. 2013, arXiv:1312.6120.
 
-    Every singular value is gain: a vector keeps its length through a square matrix. Of several matrices in one tensor,
-    as of experts, each is orthogonal.
+    Every singular value is gain: a vector keeps its length through a square matrix of gain 1. Of several matrices in
+    one tensor, as of experts, each is orthogonal.
     """
 
     @options

@@ -12,9 +12,10 @@ from minigpt.schema import Name, PositiveFloat, options
 
 @register("init", "random_hypercube")
 class RandomHypercubeInit(TableInit):
-    """Every entry of the embedding table is +std or -std, as likely: rows are corners of a cube.
+    """E_ij = std or -std, as likely: rows of the embedding table are random corners of a cube.
 
-    std: root mean square of an entry. rest: the policy of everything else.
+    No paper; in use in ReaLLM-Forge, a fork of nanoGPT. std: root mean square of an entry. rest: the policy of
+    everything else.
     """
 
     @options

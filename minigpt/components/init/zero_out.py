@@ -10,7 +10,7 @@ from minigpt.schema import PositiveFloat, options
 
 @register("init", "zero_out")
 class ZeroOutInit(NormalInit):
-    """Normal with standard deviation ``std``; what writes into the residual stream, and an untied head, start at zero.
+    """sigma = std of normal matrices, and 0 of what writes into the residual stream and of an untied head.
 
     Zhang et al. 2019 (Fixup), arXiv:1901.09321; Yang et al. 2022 (muP), arXiv:2203.03466, for the head.
     """

@@ -14,12 +14,12 @@ from minigpt.schema import Range, options
 
 @register("linear", "binary")
 class BinaryLinear(BitLinear):
-    """y = q8(x) (s sign(W - mean W))^T, s = mean |W|, sign(0) = -1.  Wang et al. 2023, arXiv:2310.11453.
+    """y = q8(x) (s sign(W - mean W))^T + b, s = mean |W|, sign(0) = -1.  Wang et al. 2023, arXiv:2310.11453.
 
     Weights are -s or s; activations are 8-bit integers with one scale **per token**, where the paper's training has one
-    for all tokens, which would carry the future into the past. Rounding passes gradients straight through; the
-    full-precision weight is what is trained. activation_bits: None leaves activations as they are. The norm before the
-    map is the layout's.
+    for all tokens, which would carry the future into the past. Rounding passes gradients straight through; it learns
+    the full-precision weight W: (out, in), and b: (out,). activation_bits: None leaves activations as they are. The
+    norm before the map is the layout's.
     """
 
     weight_format = "binary"

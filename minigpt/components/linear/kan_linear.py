@@ -20,12 +20,12 @@ from minigpt.schema import Range, options
 
 @register("linear", "kan_linear")
 class KANLinear(LinearMap):
-    """y_o = sum_i phi_oi(x_i) + b_o, phi_oi(x) = W_oi silu(x) + sum_k C_oki P_k(tanh x), k = 1 .. degree.
+    """y_o = sum_i phi_oi(x_i) + b_o, phi_oi(x) = W_oi silu(x) + sum_k C_oki P_k(tanh x), k = 1 to degree.
 
     Kolmogorov-Arnold networks: Liu et al. 2024, arXiv:2404.19756, with Legendre polynomials P_k in place of splines.
     tanh brings each number into their interval by itself: a smallest and largest value over the tokens of a batch would
-    carry the future into the past. Learns W (out, in), C (out, degree in) and b. It is no linear function of x, so
-    nothing can absorb it.
+    carry the future into the past. Learns W: (out, in), C as coefficients: (out, degree in), and b: (out,). It is no
+    linear function of x, so nothing can absorb it.
     """
 
     @options

@@ -11,7 +11,7 @@ from minigpt.schema import options
 
 @register("linear", "linear")
 class Linear(LinearMap):
-    """y = x W^T + b in the working precision.
+    """y = x W^T + b in the working precision: torch.nn.Linear.  Learns W: (out, in) and b: (out,).
 
     bias: None is what the place has anyway, mostly ``model.bias``; ``sites.linear.q.bias=true`` is for one place alone,
     such as the biases of queries, keys and values of Qwen2 (Yang et al. 2024, arXiv:2407.10671).

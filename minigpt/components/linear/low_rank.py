@@ -22,8 +22,9 @@ from minigpt.schema import PositiveInt, options
 class LowRankLinear(LinearMap):
     """y = (x A^T) B^T + b: a weight W = B A of rank r.  Sainath et al. 2013, doi:10.1109/ICASSP.2013.6638949.
 
-    rank: None is a quarter of the smaller of the two widths. Learns A (r, in), B (out, r) and b. B starts as the init
-    policy starts a full matrix in its place and A with a variance of 1 / r, so that W has that matrix's spread.
+    rank: None is a quarter of the smaller of the two widths. Learns A: (r, in), B: (out, r) and b: (out,). B starts as
+    the init policy starts a full matrix in its place and A with a variance of 1 / r, so that W has that matrix's
+    spread.
     """
 
     @options

@@ -14,11 +14,12 @@ from minigpt.schema import Range, options
 
 @register("linear", "ternary")
 class TernaryLinear(BitLinear):
-    """y = q8(x) (s round(clip(W / s, -1, 1)))^T, s = mean |W|.  Ma et al. 2024, arXiv:2402.17764.
+    """y = q8(x) (s clip(round(W / s), -1, 1))^T + b, s = mean |W|.  Ma et al. 2024, arXiv:2402.17764.
 
     Weights are -s, 0 or s; activations are 8-bit integers with one scale **per token** (a scale over the whole tensor
-    would carry the future into the past). Rounding passes gradients straight through; the full-precision weight is what
-    is trained. activation_bits: None leaves activations as they are. The norm before the map is the layout's.
+    would carry the future into the past). Rounding passes gradients straight through; it learns the full-precision
+    weight W: (out, in), and b: (out,). activation_bits: None leaves activations as they are. The norm before the map is
+    the layout's.
     """
 
     weight_format = "ternary"

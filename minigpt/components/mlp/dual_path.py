@@ -20,14 +20,15 @@ from minigpt.schema import PositiveInt, Range, options
 
 @register("mlp", "dual_path")
 class DualPath(FeedForward):
-    """P_1 act(h - o) - P_2 act(-(h + o)), h = W_up x: what is above a threshold and what is below its negative, each
-    with a way out of its own. No paper; with act=relu and o > 0, P_1 = P_2, it is soft thresholding.
+    """y = P_1 act(h - o) - P_2 act(-(h + o)), h = W_up x: what is above a threshold and what is below its negative,
+    each with a way out of its own.
 
-    With ``gated`` h = W_gate x, and both paths are multiplied by W_up x. [P_1, -P_2] is one matrix, ``down``, from
-    2 hidden channels. hidden: None is expansion * d_model rounded up to a multiple of 8; expansion: None gives the
-    parameters of an MLP of expansion 4, 8/3 or, gated, 2. Learns o: (hidden,), which starts at ``offset_init``.
+    No paper; in use in ReaLLM-Forge, a fork of nanoGPT. With act=relu and o > 0, P_1 = P_2, it is soft thresholding.
+    With ``gated`` h = W_gate x, and both paths are multiplied by W_up x. hidden: None is expansion * d_model rounded up
+    to a multiple of 8; expansion: None gives the parameters of an MLP of expansion 4: 8/3 or, gated, 2.
 
-    x (B, T, d_model) -> h (B, T, hidden) -> both paths (B, T, 2 hidden) -> (B, T, d_model)
+    x (B, T, d_model) -> h (B, T, hidden) -> both paths (B, T, 2 hidden) -> (B, T, d_model). Learns up, and gated gate:
+    (hidden, d_model), down = [P_1, -P_2]: (d_model, 2 hidden), o: (hidden,), which starts at ``offset_init``.
     """
 
     uses = frozenset({"activation", "linear", "quantiser"})

@@ -18,10 +18,13 @@ from minigpt.schema import PositiveInt, Range, options
 
 @register("mlp", "glu")
 class GLU(FeedForward):
-    """W_down (act(W_gate x) * W_up x).  Shazeer 2020, arXiv:2002.05202: SwiGLU with activation=silu, GEGLU with gelu.
+    """y = W_down (act(W_gate x) * W_up x).  Shazeer 2020, arXiv:2002.05202: SwiGLU with activation=silu, GEGLU with
+    gelu.
 
     hidden: width in between; None is expansion * d_model rounded up to ``multiple_of``. The default expansion of 8/3
     gives the three matrices the parameters of an MLP's two.
+
+    x (B, T, d_model) -> (B, T, hidden) -> (B, T, d_model). Learns gate, up: (hidden, d_model), down: (d_model, hidden).
     """
 
     uses = frozenset({"activation", "linear", "quantiser"})

@@ -17,7 +17,9 @@ from minigpt.schema import options
 
 @register("mlp", "identity")
 class IdentityMLP(FeedForward):
-    """Adds nothing (``output: zero``), or the sub-layer's input itself (``output: input``)."""
+    """y = 0 with ``output: zero``, so that nothing joins the stream; y = x with ``output: input``,
+    torch.nn.Identity.
+    """
 
     @options
     class Config:

@@ -26,12 +26,12 @@ class KAN(FeedForward):
     arXiv:2404.19756.
 
     basis: ``legendre`` polynomials P_1 to P_degree (P_0 would be a bias for every edge), or ``bspline``, the degree +
-    grid B-splines of ``degree`` (None: 3) over ``grid`` equal pieces (None: 5) of [-1, 1]. x' is in [-1, 1]: ``max`` is
-    x over the largest magnitude of its own token, ``tanh`` is tanh(x). base: whether there is the act(x). hidden: width
-    in between; None is expansion * d_model. At its defaults it has the parameters of an MLP of expansion 4.
+    grid B-splines of this ``degree`` over ``grid`` equal pieces (None: 5) of [-1, 1]. x' is in [-1, 1]: ``max`` is x
+    over the largest magnitude of its own token, ``tanh`` is tanh(x). base: whether there is the act(x). hidden: width
+    in between; None is expansion * d_model (None: 1). At its defaults it has the parameters of an MLP of expansion 4.
 
     x (B, T, n) -> B_k(x') and act(x), (B, T, n F) -> (B, T, hidden), F functions; and the same from hidden to d_model.
-    Learns c and w as the matrices ``up`` and ``down``.
+    Learns c and w as the matrices up: (hidden, d_model F) and down: (d_model, hidden F).
     """
 
     uses = frozenset({"activation", "linear", "quantiser"})

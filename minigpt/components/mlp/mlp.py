@@ -17,9 +17,11 @@ from minigpt.schema import PositiveInt, Range, options
 
 @register("mlp", "mlp")
 class MLP(FeedForward):
-    """W_down act(W_up x).  Vaswani et al. 2017, arXiv:1706.03762.
+    """y = W_down act(W_up x).  Vaswani et al. 2017, arXiv:1706.03762.
 
     hidden: width in between; None is expansion * d_model.
+
+    x (B, T, d_model) -> (B, T, hidden) -> (B, T, d_model). Learns up: (hidden, d_model), down: (d_model, hidden).
     """
 
     uses = frozenset({"activation", "linear", "quantiser"})

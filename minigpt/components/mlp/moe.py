@@ -23,29 +23,30 @@ from minigpt.schema import NonNegativeFloat, NonNegativeInt, PositiveFloat, Posi
 
 @register("mlp", "moe")
 class MixtureOfExperts(FeedForward):
-    """sum over the ``top_k`` experts e of highest score of w_e expert_e(x).  Shazeer et al. 2017, arXiv:1701.06538;
+    """y = sum_e w_e expert_e(x) over the ``top_k`` experts of highest score.  Shazeer et al. 2017, arXiv:1701.06538;
     Mixtral, arXiv:2401.04088.
 
-    router: ``softmax`` scores p = softmax(W_r x); ``sigmoid`` each expert by itself, sigmoid(W_r x) (DeepSeek-V3,
-    arXiv:2412.19437); ``noisy`` adds N(0, 1) softplus(W_n x) to softmax's W_r x, in training only. w are the scores of
-    the chosen, with ``normalise`` divided by their sum. Scores are fp32 at least.
+    router: ``softmax`` scores p = softmax(W_r x); ``sigmoid`` each expert by itself, sigmoid(W_r x)
+    (DeepSeek-V3, arXiv:2412.19437); ``noisy`` adds N(0, 1) softplus(W_n x) to softmax's W_r x, in training only. w are
+    the scores of the chosen, with ``normalise`` divided by their sum. Scores are fp32 at least.
 
-    expert: what each is, a ``glu`` or an ``mlp``. hidden: width of one; None is expansion * d_model / (top_k +
-    shared_experts) rounded up to a multiple of 8, which gives a token the products of one MLP of that expansion;
-    expansion: None is 8/3 for glu, 4 for mlp. shared_experts: so many that every token goes through, unweighted, as one
-    wider expert (DeepSeekMoE, arXiv:2401.06066).
+    expert: what each is, a ``glu`` or an ``mlp``. hidden: width of one; None is expansion * d_model /
+    (top_k + shared_experts) rounded up to a multiple of 8, which gives a token the products of one MLP of that
+    expansion; expansion: None is 8/3 for glu, 4 for mlp. shared_experts: so many that every token goes through,
+    unweighted, as one wider expert (DeepSeekMoE, arXiv:2401.06066).
 
     balance weighs the loss E sum_e f_e P_e, f_e the share of choices and P_e the mean share of the scores that expert e
     gets, 1 when even (Switch, arXiv:2101.03961); z_loss weighs mean logsumexp(W_r x)^2 (arXiv:2202.08906). In training
-    f is logged as ``expert_load``. capacity c: in training an expert takes at most c T top_k / E tokens of a text, the
-    earliest; the choice of a later one is dropped. No token's place hangs on later tokens or other texts, and outside
-    of training nothing is dropped.
+    f is logged as ``expert_load``. capacity c: in training an expert takes at most c T top_k / E tokens of a text,
+    rounded up, the earliest; the choice of a later one is dropped. No token's place hangs on later tokens or other
+    texts, and outside of training nothing is dropped.
 
     Tokens are sorted by expert, and each expert computes its own at once; torch waits for their numbers once per call.
-    A call reads the router and the weights of at most tokens * top_k experts; all are counted as if they were
-    different ones, up to E.
+    A call reads the router and the weights of at most tokens * top_k experts; all are counted as if they were different
+    ones, up to E.
 
-    x (N, d_model) -> scores (N, E) -> rows of x, sorted (N top_k, d_model) -> (N, d_model)
+    x (N, d_model) -> scores (N, E) -> rows of x, sorted (N top_k, d_model) -> (N, d_model). Learns router W_r, and
+    noisy W_n: (E, d_model), and what each expert does: gate, up: (hidden, d_model), down: (d_model, hidden).
     """
 
     uses = frozenset({"linear", "mlp"})

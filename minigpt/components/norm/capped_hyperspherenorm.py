@@ -16,9 +16,9 @@ from minigpt.schema import PositiveFloat, options
 class CappedHypersphereNorm(SphereNorm):
     """y = g * x min(1, r / |x|): a row outside the sphere of radius r is put onto it, one inside stays as it is.
 
-    The nearest point of the ball. x: (..., width) -> (..., width). radius: None is sqrt(width). Learns log(r) with
-    ``learned_radius``, g: (width,) with ``gain``. Like DyT it leaves small inputs small, and a radius that no row
-    reaches is not learned.
+    The nearest point of the ball: projection onto a convex set, Boyd & Vandenberghe 2004, section 8.1. x: (..., width)
+    -> (..., width). radius: None is sqrt(width). Learns log(r), (1,), with ``learned_radius``, g: (width,) with
+    ``gain``. Like DyT it leaves small inputs small, and a radius that no row reaches is not learned.
     """
 
     @options

@@ -33,7 +33,8 @@ _OPERATIONS = {
 
 @register("norm", "dyt")
 class DynamicTanh(Norm):
-    """y = g * act(alpha x) + b, act: tanh.  Zhu et al. 2025, arXiv:2503.10622, where the other choices are compared.
+    """y = g * act(alpha x) + b, act: tanh, or ``hardtanh``, ``softsign``, ``sigmoid``.  Zhu et al. 2025,
+    arXiv:2503.10622.
 
     x: (..., width) -> (..., width). Learns alpha: (1,), g: (width,), b: (width,). No statistics of the row: every
     element is ready as soon as it arrives. Nor is a small input brought to unit scale, as a norm would: with embeddings

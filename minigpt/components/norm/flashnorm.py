@@ -22,7 +22,8 @@ class FlashNorm(Norm):
     Graef et al. 2024, arXiv:2407.09577. x: (..., width) goes on as it is, with one scale per row: (..., 1). Learns
     nothing: the gain of an RMSNorm is folded into the columns of W. No product waits for the sum of squares, which is
     taken beside it. Only linear maps that do nothing but multiply can take such an input; other places refuse it, among
-    them a head tied to the embedding (``sites.norm.final=rmsnorm``). In the product rows are as large as they come.
+    them a head tied to the embedding (``sites.norm.final=rmsnorm``). The product takes rows unscaled, as large as they
+    come.
     """
 
     deferred = True

@@ -17,11 +17,12 @@ from minigpt.schema import PositiveFloat, options
 
 @register("norm", "hyperspherenorm")
 class HypersphereNorm(SphereNorm):
-    """y = g * r x / |x|: every row lies on the sphere of radius r.  nGPT (Loshchilov et al. 2024, arXiv:2410.01131)
-    has r = 1.
+    """y = g * r x / |x|: every row lies on the sphere of radius r.  nGPT (Loshchilov et al. 2024, arXiv:2410.01131) has
+    r = 1.
 
-    x: (..., width) -> (..., width). radius: None is sqrt(width), at which it is an RMSNorm without gain. Learns log(r)
-    with ``learned_radius``, g: (width,) with ``gain``. |x|^2 has width * eps added to it: a zero vector stays zero.
+    x: (..., width) -> (..., width). radius: None is sqrt(width), at which it is an RMSNorm without gain. Learns log(r):
+    (1,) with ``learned_radius``, g: (width,) with ``gain``. |x|^2 has width * eps added to it: a zero vector stays
+    zero.
     """
 
     @options

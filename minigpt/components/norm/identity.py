@@ -14,7 +14,7 @@ from minigpt.registry import register
 
 @register("norm", "identity")
 class IdentityNorm(Norm):
-    """y = x: what a model does without normalisation."""
+    """y = x: what a model does without normalisation.  torch.nn.Identity."""
 
     reductions = 0
 

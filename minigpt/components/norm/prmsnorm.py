@@ -17,7 +17,7 @@ from minigpt.schema import PositiveFloat, Range, options
 
 @register("norm", "prmsnorm")
 class PartialRMSNorm(RowScaledNorm):
-    """y = g * x / sqrt(mean(x_1^2 ... x_m^2) + eps), m = ceil(p width).  Zhang & Sennrich 2019, arXiv:1910.07467.
+    """y = g * x / sqrt(mean(x_1^2 to x_m^2) + eps), m = ceil(p width).  Zhang & Sennrich 2019, arXiv:1910.07467.
 
     x: (..., width) -> (..., width). Learns g: (width,) unless ``gain`` is false. The first ``p`` of the row stand for
     all of it: a pipeline waits for a sum of m squares only.

@@ -16,10 +16,10 @@ from minigpt.registry import register
 
 @register("position", "alibi")
 class Alibi(Position):
-    """Add -m_h (t - s) to the score of query t and key s.  Press et al. 2021, arXiv:2108.12409.
+    """y_ts = s_ts - m_h (t - s), s_ts the score of query t and key s in head h.  Press et al. 2021, arXiv:2108.12409.
 
-    The slopes m_h are 2^(-8h/H), h = 1..H, for a power of two; otherwise those of the power below, then every other one
-    of the power above, as in the paper's code.
+    The slopes m_h are 2^(-8h/H), h = 1..H, for H a power of two; otherwise those of the power below, then every other
+    one of the power above, as in the paper's code. Nothing is learned.
     """
 
     places = frozenset({"score"})

@@ -18,10 +18,11 @@ from minigpt.schema import Limit, Range, options
 
 @register("position", "cope")
 class ContextualPosition(Position):
-    """Add q_t . e[p_ts] to the score of query t and key s, p_ts = sum of sigmoid(s_tu) over the keys u from s to t.
+    """y_ts = s_ts + <q_t, e[p_ts]>, s_ts the score of query t and key s, p_ts the sum of sigmoid(s_tu) over the keys u
+    from s to t.
 
     Golovneva et al. 2024, arXiv:2405.18719. A gate sigmoid(s_tu) says whether token u counts, so p_ts is how many that
-    do lie between the two: words, sentences, whatever is learned. Counts are no whole numbers: q_t . e[p] is
+    do lie between the two: words, sentences, whatever is learned. Counts are no whole numbers: <q_t, e[p]> is
     interpolated between its neighbours. They end at ``positions`` - 1. As in the paper's code, the gates read the
     scores as the softmax would, scaled and masked, and the query here is not scaled.
 

@@ -21,10 +21,11 @@ from minigpt.schema import Limit, Range, options
 
 @register("position", "cyclic")
 class CyclicPosition(Position):
-    """x_t + sum over c of P_c[t mod c]: a learned table of c rows for every period c.
+    """y_t = x_t + sum over c of P_c[t mod c]: a learned table of c rows for every period c.
 
     Periods without a common divisor tell as many positions apart as their product, 10296 at the defaults, with as many
-    rows as their sum, 41. No position is beyond the tables. Learns P_c: (c, width), one below the other.
+    rows as their sum, 41. No position is beyond the tables. No paper; in use in ReaLLM-Forge, a fork of nanoGPT. Learns
+    P_c: (c, width), one below the other.
     """
 
     places = frozenset({"embedding"})

@@ -18,13 +18,15 @@ from minigpt.schema import PositiveFloat, PositiveInt, options
 
 @register("position", "fire")
 class FirePosition(Position):
-    """Add f_h(g(t - s) / g(max(L, t))) to the score of query t and key s in head h, g(x) = log(c x + 1), t from 0 on.
+    """y_ts = s_ts + f_h(g(t - s) / g(max(L, t))), s_ts the score of query t and key s in head h, g(x) = log(c x + 1), t
+    from 0 on.
 
     Li et al. 2023, arXiv:2310.04418. f: 1 -> ``hidden`` -> n_head, relu between. The argument is between 0 and 1
-    however long the context is; below the threshold L, distances are told apart as they are. Every layer learns its
-    own f.
+    however long the context is; below the threshold L, distances are told apart as they are. Every layer learns its own
+    f.
 
-    Learns the two matrices and biases of f, c and L.
+    Learns the matrices of f, up: (hidden, 1) and down: (n_head, hidden), their biases: (hidden,) and (n_head,), c: ()
+    from c_init, and L / threshold_init as threshold: (), both taken without their sign.
     """
 
     places = frozenset({"score"})

@@ -18,7 +18,7 @@ from minigpt.registry import register
 
 @register("position", "learned")
 class LearnedPosition(Position):
-    """x_t + P[t].  Radford et al. 2018 (GPT). Learns P: (block_size, width)."""
+    """y_t = x_t + P[t].  Radford et al. 2018 (GPT). Learns P: (block_size, width)."""
 
     places = frozenset({"embedding"})
 

@@ -8,6 +8,6 @@ from minigpt.registry import register
 
 @register("position", "nope")
 class NoPosition(Position):
-    """Nothing: the causal mask alone tells tokens apart.  Kazemnejad et al. 2023, arXiv:2305.19466."""
+    """y_t = x_t: the causal mask alone tells tokens apart.  Kazemnejad et al. 2023, arXiv:2305.19466."""
 
     places = frozenset()

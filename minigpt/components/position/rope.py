@@ -18,16 +18,17 @@ from minigpt.schema import PositiveFloat, PositiveInt, Range, options
 
 @register("position", "rope")
 class RotaryPosition(Rotary):
-    """Turn each pair (x_i, x_{i + r/2}) of a head by the angle t theta^(-2i/r).  Su et al. 2021, arXiv:2104.09864.
+    """(y_i, y_j) = (x_i cos a - x_j sin a, x_j cos a + x_i sin a): each pair i, j = i + r/2 of a head is turned by the
+    angle a = t theta^(-2i/r).  Su et al. 2021, arXiv:2104.09864.
 
-    Scores then depend on the distance of two tokens alone. r = fraction * width dimensions are turned (the first
-    ones), the rest pass. Tables of sine and cosine are kept in fp32 for block_size positions.
+    Scores then depend on the distance of two tokens alone. r = fraction * width dimensions are turned (the first ones),
+    the rest pass. Tables of sine and cosine are kept in fp32 for block_size positions; nothing is learned.
 
-    scaling lets a model trained on shorter texts reach ``factor`` times as far. linear: frequencies divided by it (Chen
-    et al. 2023, arXiv:2306.15595). ntk: theta grows by factor^(r/(r-2)), so that only the lowest frequency is divided.
-    yarn: divided where a pair turns fewer than ``beta_slow`` times in ``original_length`` tokens, kept where it turns
-    more than ``beta_fast`` times, a ramp between; queries and keys grow by 0.1 ln(factor) + 1 (Peng et al. 2023,
-    arXiv:2309.00071).
+    scaling lets a model trained on shorter texts reach ``factor`` times as far. linear: frequencies divided by it
+    (Chen et al. 2023, arXiv:2306.15595). ntk: theta grows by factor^(r/(r-2)), so that only the lowest frequency is
+    divided by all of it. yarn: divided where a pair turns fewer than ``beta_slow`` times in ``original_length`` tokens,
+    kept where it turns more than ``beta_fast`` times, a ramp between; queries and keys grow by 0.1 ln(factor) + 1
+    (Peng et al. 2023, arXiv:2309.00071).
     """
 
     @options

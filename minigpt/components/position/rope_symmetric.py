@@ -17,10 +17,11 @@ from minigpt.schema import Limit, Range, options
 
 @register("position", "rope_symmetric")
 class SymmetricRotaryPosition(Rotary):
-    """Turn every pair (x_i, x_{i + d/2}) of a head by the same angle 2 pi t / period.
+    """(y_i, y_j) = (x_i cos a - x_j sin a, x_j cos a + x_i sin a), a = 2 pi t / period for every pair i, j = i + d/2 of
+    a head.
 
     Rotary positions (Su et al. 2021, arXiv:2104.09864) with one set of angles: hardware looks up one sine and one
-    cosine per token, and every pair is alike. Distances that differ by a period are the same.
+    cosine per token, and every pair is alike. Distances that differ by a period are the same. Nothing is learned.
     """
 
     @options

@@ -17,7 +17,7 @@ from minigpt.schema import Range, options
 
 @register("position", "sinusoidal")
 class SinusoidalPosition(Position):
-    """x_t + P[t], P[t, 2i] = sin(t theta^(-2i/width)), P[t, 2i+1] = cos of the same.  Vaswani et al. 2017,
+    """y_t = x_t + P[t], P[t, 2i] = sin(t theta^(-2i/width)), P[t, 2i+1] = cos of the same.  Vaswani et al. 2017,
     arXiv:1706.03762.
 
     Nothing is learned. Entries of P are of size 1: ``embedding.scaled=true`` makes those of the token table so, as in

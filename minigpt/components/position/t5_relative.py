@@ -20,7 +20,8 @@ from minigpt.schema import PositiveInt, Range, options
 
 @register("position", "t5_relative")
 class T5RelativePosition(Position):
-    """Add w[bucket(t - s), h] to the score of query t and key s in head h.  Raffel et al. 2019, arXiv:1910.10683.
+    """y_ts = s_ts + w[bucket(t - s), h], s_ts the score of query t and key s in head h.  Raffel et al. 2019,
+    arXiv:1910.10683.
 
     Distances below buckets/2 have a bucket each, those up to ``max_distance`` share the other half in steps that grow
     by one factor, all beyond are in the last: the causal half of T5's scheme. Every layer learns its own.

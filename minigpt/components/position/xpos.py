@@ -22,11 +22,12 @@ LARGEST = 18
 
 @register("position", "xpos")
 class XPosition(Rotary):
-    """Turn pair i as rope does, and multiply it by z_i^(t/scale_base) in queries, by z_i^(-t/scale_base) in keys.
+    """y = z^(t / scale_base) rope(x) in queries, z^(-t / scale_base) rope(x) in keys, z_i = (2i/d + gamma) /
+    (1 + gamma) of pair i.
 
-    z_i = (2i/d + gamma) / (1 + gamma): what a pair adds to a score fades with the distance, the faster it turns the
-    more.  Sun et al. 2022, arXiv:2212.10554. Positions t are counted from the middle of block_size, which no score can
-    tell, so that factors stay near 1.
+    What a pair adds to a score fades with the distance, the faster it turns the more.  Sun et al. 2022,
+    arXiv:2212.10554. Positions t of the power are counted from the middle of block_size, which no score can tell, so
+    that factors stay near 1. theta is that of ``rope``. Nothing is learned.
     """
 
     tables = 4  # those of queries and those of keys

@@ -14,7 +14,7 @@ from minigpt.registry import register
 
 @register("quantiser", "none")
 class NoQuantiser(Quantiser):
-    """y = x: activations stay in the working precision."""
+    """y = x: activations stay in the working precision.  torch.nn.Identity."""
 
     def __init__(self, config: Any, ctx: BuildContext):
         super().__init__()

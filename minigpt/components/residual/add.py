@@ -11,7 +11,7 @@ from minigpt.registry import register
 
 @register("residual", "add")
 class Add(Residual):
-    """x + y.  He et al. 2015, arXiv:1512.03385."""
+    """x' = x + y, y what a sub-layer made of x.  He et al. 2015, arXiv:1512.03385."""
 
     def write(self, stream: Tensor, update: Tensor) -> Tensor:
         return stream + update

@@ -16,10 +16,10 @@ from minigpt.registry import register
 
 @register("residual", "confidence")
 class Confidence(Residual):
-    """x + (<y, v> + c) y: a sub-layer's output is scaled, token by token, by a linear reading of itself. No paper.
+    """x' = x + (<y, v> + c) y: a sub-layer's output is scaled, token by token, by a linear reading of itself.
 
-    y: (B, T, d_model) -> confidence (B, T, 1). Learns v: (d_model,), which starts at 0, and c: (1,), at 1: it starts as
-    plain addition.
+    No paper; in use in ReaLLM-Forge, a fork of nanoGPT. y: (B, T, d_model) -> confidence (B, T, 1). Learns v:
+    (d_model,), which starts at 0, and c: (1,), at 1: it starts as plain addition.
     """
 
     def __init__(self, config: Any, ctx: BuildContext, place: Place):

@@ -20,15 +20,15 @@ _SCALE = 0.01  # of what depends on the token, at first
 
 @register("residual", "hyper_connections")
 class HyperConnections(Residual):
-    """h = A_m^T H, H' = A_r^T H + b f(h)^T for a sub-layer f and n streams H.  Zhu et al. 2024, arXiv:2409.19606.
+    """h = A_m^T H, H' = A_r^T H + b f(h) for a sub-layer f and n streams H.  Zhu et al. 2024, arXiv:2409.19606.
 
-    With ``dynamic`` every connection depends on the token: A(H) = A + s_a tanh(H_n W_a), b(H) = b + s_b tanh(H_n w_b),
-    H_n the streams at root mean square one. The streams open as copies of the embedded token and close as their sum. A
-    block starts as plain addition: A_m picks stream k mod n for the k-th sub-layer, A_r keeps every stream, b writes to
-    all; W_a and w_b start at 0. Computed in fp32 at least.
+    With ``dynamic`` every connection depends on the token: A(H) = A + s_a tanh(H_n W_a^T), b(H) = b + s_b
+    tanh(H_n w_b^T), H_n the streams at root mean square one. The streams open as copies of the embedded token and close
+    as their sum. A block starts as plain addition: A_m picks stream k mod n for the k-th sub-layer, A_r keeps every
+    stream, b writes to all; W_a and w_b start at 0. Computed in fp32 at least.
 
-    H: (B, T, n, d_model). Learns A = [A_m, A_r]: (n, 1 + n), b: (n,), and dynamic W_a: (1 + n, d_model), w_b:
-    (1, d_model), s_a and s_b: (1,).
+    H: (B, T, n, d_model), h: (B, T, d_model). Learns A = [A_m, A_r]: (n, 1 + n), b: (n, 1), and dynamic W_a:
+    (1 + n, d_model), w_b: (1, d_model), s_a and s_b: (1,), which start at 0.01.
     """
 
     @options

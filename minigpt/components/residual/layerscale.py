@@ -15,8 +15,9 @@ from minigpt.schema import options
 
 @register("residual", "layerscale")
 class LayerScale(Residual):
-    """x + g * y.  Touvron et al. 2021 (CaiT), arXiv:2103.17239. Learns g: (d_model,), which starts at
-    ``scale_init``."""
+    """x' = x + g * y.  Touvron et al. 2021 (CaiT), arXiv:2103.17239. Learns g: (d_model,), which starts at
+    ``scale_init``.
+    """
 
     @options
     class Config:

@@ -18,7 +18,8 @@ from minigpt.schema import Range, options
 
 @register("residual", "lerp")
 class Lerp(Residual):
-    """x + a (y - x) = (1 - a) x + a y.  With a per channel the step of nGPT, Loshchilov et al. 2024, arXiv:2410.01131.
+    """x' = x + a (y - x) = (1 - a) x + a y.  With a per channel the step of nGPT, Loshchilov et al. 2024,
+    arXiv:2410.01131.
 
     Learns a: (1,), or (d_model,) with ``per_channel``; with learned=false it stays at ``share_init``.
     """

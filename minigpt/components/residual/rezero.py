@@ -16,8 +16,9 @@ from minigpt.registry import register
 
 @register("residual", "rezero")
 class ReZero(Residual):
-    """x + a y.  Bachlechner et al. 2020, arXiv:2003.04887. Learns a: (1,), which starts at 0, so that a block starts as
-    the identity."""
+    """x' = x + a y.  Bachlechner et al. 2020, arXiv:2003.04887. Learns a: (1,), which starts at 0, so that a block
+    starts as the identity.
+    """
 
     def __init__(self, config: Any, ctx: BuildContext, place: Place):
         super().__init__(config, ctx, place)

@@ -22,7 +22,7 @@ _NEAR = 1e-6  # how near to 1 and -1 the cosine is taken: there the angle's grad
 
 @register("residual", "slerp")
 class Slerp(Residual):
-    """(sin((1 - a) w) x' + sin(a w) y') / sin w, w the angle between x' = x / |x| and y' = y / |y|.  Shoemake 1985,
+    """x' = (sin((1 - a) w) u + sin(a w) v) / sin w, w the angle between u = x / |x| and v = y / |y|.  Shoemake 1985,
     doi:10.1145/325165.325242; as a residual Loshchilov et al. 2024 (nGPT), arXiv:2410.01131.
 
     The stream stays on the unit sphere: a sub-layer turns it by the share a of the angle and cannot make it longer.

@@ -22,11 +22,11 @@ _PREFIX = "first_values"
 
 @register("residual", "value_residual")
 class ValueResidual(Add):
-    """x + y, and inside each attention v = (1 - a) v + a v_1, v_1 the values of the first.  Zhou et al. 2024
+    """x' = x + y, and inside each attention v' = (1 - a) v + a v_1, v_1 the values of the first.  Zhou et al. 2024
     (ResFormer), arXiv:2410.17897.
 
-    ``sites.residual.values=value_residual`` puts it beside another residual. Values are mixed before they are cached:
-    a cache is as large as without. All attentions need values of one shape, (B, n_kv_head, T, head_dim). Learns a: (1,)
+    ``sites.residual.values=value_residual`` puts it beside another residual. Values are mixed before they are cached: a
+    cache is as large as without. All attentions need values of one shape, (B, n_kv_head, T, head_dim). Learns a: (1,)
     in every attention but the first, which starts at ``share_init``; with learned=false it stays there.
     """
 

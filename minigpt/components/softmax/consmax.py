@@ -19,12 +19,12 @@ class ConSmax(Consistent):
     """y = base^(s - beta) / gamma, with learned beta and gamma instead of the row's max and sum.
 
     Liu et al., ICCAD 2024, arXiv:2402.10930. Rows do not sum to one. Because nothing is reduced, a row streams through
-    hardware element by element; at inference both constants fold into one: y = C * base^s, C = base^-beta / gamma.
-    Cost is that hardware form: base^s as the product of two table reads (high and low half of s), times C - folded into
-    the tables unless every head has its own.
+    hardware element by element; at inference both constants fold into one: y = C * base^s, C = base^-beta / gamma. Cost
+    is that hardware form: base^s as the product of two table reads (high and low half of s), times C - folded into the
+    tables unless every head has its own.
 
-    clamp: scores above it count as it, so that no exponential overflows; None lets all through.
-    Learns beta and gamma, one each, or one per head: (H, 1, 1).
+    clamp: scores above it count as it, so that no exponential overflows; None lets all through. Learns beta and log
+    gamma: (1,) each, or with ``per_head`` (H, 1, 1).
     """
 
     @options

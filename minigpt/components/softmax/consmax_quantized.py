@@ -21,7 +21,8 @@ class ConSmaxQuantized(Consistent):
     """y = exp(s - q(beta)) / q(gamma): ConSmax (arXiv:2402.10930) with both constants rounded, straight through.
 
     q rounds to ``bits`` bits: beta to steps of 16 / 2^bits in [-8, 8), gamma to steps of 256 / 2^bits in (0, 256), at
-    least one step. Gradients pass as if nothing were rounded. Learns beta and log gamma, one each, or one per head.
+    least one step. Gradients pass as if nothing were rounded. Learns beta and log gamma: (1,) each, or with
+    ``per_head`` (H, 1, 1).
 
     Cost is the split form of the paper: a score of 8 bits is two halves of 4, exp(s) the product of two reads from
     tables of 16 entries each, :meth:`tables`, with the constants in one of them unless every head has its own.

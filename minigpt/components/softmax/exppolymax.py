@@ -17,10 +17,12 @@ from minigpt.schema import PositiveFloat, Range, options
 
 @register("softmax", "exppolymax")
 class ExpPolyMax(Elementwise):
-    """y / divisor, with y = base^s below 0 and (s + shift)^power + y0 above: it cannot overflow as an exponential does.
+    """y = f(s) / divisor, f(s) = base^s up to 0, (s + shift)^power + y0 above: it cannot overflow as an exponential
+    does.
 
     shift = (log(base) / power)^(1 / (power - 1)) and y0 = 1 - shift^power make value and slope the same from both sides
-    of 0, whatever the base. A constant divisor folds into the value projection, the base into the exponential.
+    of 0, whatever the base. No paper; in use in ReaLLM-Forge, a fork of nanoGPT. A constant divisor folds into the
+    value projection, the base into the exponential.
     """
 
     @options

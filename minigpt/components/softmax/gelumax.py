@@ -13,9 +13,10 @@ from minigpt.schema import PositiveFloat, options
 
 @register("softmax", "gelumax")
 class GeluMax(Elementwise):
-    """y = gelu(s) / divisor, gelu(s) = s (1 + erf(s / sqrt(2))) / 2; weights may be negative, -0.17 / divisor at most.
+    """y = gelu(s) / divisor, gelu(s) = s (1 + erf(s / sqrt(2))) / 2; weights may be negative, down to -0.17 / divisor.
 
-    A masked score, -inf, would become NaN: it gets 0. A constant divisor folds into the value projection.
+    No paper; in use in ReaLLM-Forge, a fork of nanoGPT. A masked score, -inf, would become NaN: it gets 0. A constant
+    divisor folds into the value projection.
     """
 
     operations = {"mul": 3, "erf": 1, "add": 1}

@@ -30,10 +30,11 @@ LEAST = 1e-6
 class PiecewiseSoftmax(Softmax):
     """y = f(s) / sum(f(s)), or f(s) / gamma: f is a curve through learned heights at fixed knots, constant beyond them.
 
-    Learns the logarithms of the heights, (points,), so that no weight is negative, and with normalise=gamma log gamma.
-    Knots lie from -bounds to bounds: evenly, or closer together near 0, as u |u| (``quad``) or exponentially (``exp``).
-    Heights start as ``init_activation``. mode: between knots a line, or a parabola: that of the knot before and both
-    ends of a piece, with its middle control height kept from below zero. gamma_init: None is 100.
+    Learns the logarithms of the heights, (points,), so that no weight is negative, and with normalise=gamma log gamma,
+    (1,), which starts from gamma_init (None is 100). Heights start as ``init_activation``. Knots lie from -bounds to
+    bounds: evenly (``linear``), or closer together near 0, as u |u| (``quad``) or exponentially (``exp``). mode:
+    between knots a line, or a parabola (``quadratic``): that of the knot before and both ends of a piece, with its
+    middle control height kept from below zero.
 
     Learned piecewise-linear functions: Agostinelli et al. 2014, arXiv:1412.6830. In hardware a piece is found by
     rounding where knots are even, else by binary search, and evaluated from a table of coefficients.

@@ -14,10 +14,11 @@ from minigpt.schema import PositiveFloat, Range, options
 
 @register("softmax", "polymax")
 class PolyMax(Elementwise):
-    """y / divisor, with y = 0 below x0, a line from there up to y0 at s = 0, and s^power + y0 above.
+    """y = f(s) / divisor, f(s) = 0 below x0, y0 (1 - s / x0) from there up to s = 0, s^power + y0 above.
 
-    Continuous everywhere. x_intercept: x0. y_intercept: y0. divisor: None is 1000, or 1 with ``length_scale``, which
-    divides each row by the number of keys it may see. A constant divisor folds into the value projection.
+    Continuous everywhere. No paper; in use in ReaLLM-Forge, a fork of nanoGPT. x_intercept: x0. y_intercept: y0.
+    divisor: None is 1000, or 1 with ``length_scale``, which divides each row by the number of keys it may see. A
+    constant divisor folds into the value projection.
     """
 
     @options

@@ -19,8 +19,8 @@ class SaturatingConSmax(Consistent):
     """y = base^min(s - beta, saturation) / gamma: ConSmax up to s = beta + saturation, constant from there on.
 
     saturation: of the exponent, 11 by default, because e^11 = 59874 is below the largest number of fp16, 65504. A row
-    streams, and costs, as in consmax (arXiv:2402.10930), and one comparison per element. Learns beta and gamma, one
-    each, or one per head: (H, 1, 1).
+    streams, and costs, as in consmax (arXiv:2402.10930), and one comparison per element. Learns beta and log gamma:
+    (1,) each, or with ``per_head`` (H, 1, 1).
     """
 
     compared = 1

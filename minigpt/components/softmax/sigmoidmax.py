@@ -19,8 +19,8 @@ class SigmoidMax(Elementwise):
     """y = sigmoid(s + bias) / divisor.  Wortsman et al. 2023, arXiv:2309.08586; Ramapuram et al. 2024,
     arXiv:2409.04431, who take bias = -log(keys) and no divisor.
 
-    bias: a constant, or where it starts when ``learned``, one number. divisor: None is 256, or 1 with ``length_scale``,
-    which divides each row by the number of keys it may see.
+    bias: a constant, or, with ``learned``, where the one number starts that it learns: (1,). divisor: None is 256, or 1
+    with ``length_scale``, which divides each row by the number of keys it may see.
     """
 
     operations = {"exp": 1, "add": 1, "recip": 1}

@@ -15,7 +15,7 @@ from minigpt.registry import register
 
 @register("softmax", "softmax")
 class ExactSoftmax(Softmax):
-    """y = exp(s - max(s)) / sum(exp(s - max(s))), row by row.
+    """y = exp(s - max(s)) / sum(exp(s - max(s))), row by row: torch.softmax.  Vaswani et al. 2017, arXiv:1706.03762.
 
     Three walks over the row: its maximum, the sum of exponentials, the division; the row is buffered in between.
     """

@@ -24,7 +24,8 @@ class Softmax1(Softmax):
     gpt-oss, arXiv:2508.10925. Rows sum to less than one. The maximum that is subtracted is that of the scores and c, so
     no score is too large or too small. The fused kernel is given that key and one explicit mask.
 
-    init: c, or where it starts when ``learned``: one for all heads, or with ``per_head`` one each: (H, 1, 1).
+    init: c, or, with ``learned``, where it starts. It learns one c for all heads, (1,), or with ``per_head`` one each:
+    (H, 1, 1).
     """
 
     fused = True

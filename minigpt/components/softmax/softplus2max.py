@@ -13,9 +13,10 @@ from minigpt.schema import PositiveFloat, options
 
 @register("softmax", "softplus2max")
 class Softplus2Max(Elementwise):
-    """y = softplus(s)^2 / divisor, softplus(s) = log(1 + exp(s)).
+    """y = softplus(s)^2 / divisor, softplus(s) = log(1 + exp(s)): the smooth sister of relu2max.
 
-    A constant divisor folds into the value projection: it costs nothing.
+    No paper; its first power is in use in ReaLLM-Forge, a fork of nanoGPT. A constant divisor folds into the value
+    projection: it costs nothing.
     """
 
     operations = {"exp": 1, "add": 1, "log": 1, "mul": 1}

@@ -15,7 +15,8 @@ from minigpt.schema import PositiveFloat, options
 class SoftplusMax(Elementwise):
     """y = softplus(s) / divisor, softplus(s) = log(1 + exp(s)), a smooth ReLU.
 
-    A constant divisor folds into the value projection: it costs nothing.
+    No paper; in use in ReaLLM-Forge, a fork of nanoGPT. A constant divisor folds into the value projection: it costs
+    nothing.
     """
 
     operations = {"exp": 1, "add": 1, "log": 1}

@@ -14,9 +14,10 @@ from minigpt.schema import PositiveFloat, options
 class SoftshrinkMax(Elementwise):
     """y = softshrink(s) / divisor: s - l above l, s + l below -l, 0 between, l = threshold; weights may be negative.
 
-    Where every score starts between -l and l, as with the usual first values, nothing is ever learned: take it with
-    attention.qk_norm=true, which gives scores a size, or with a small threshold.
-    A masked score, -inf, would pass through: it gets 0. A constant divisor folds into the value projection.
+    No paper; in use in ReaLLM-Forge, a fork of nanoGPT. Where every score starts between -l and l, as with the usual
+    first values, nothing is ever learned: take it with attention.qk_norm=true, which gives scores a size, or with a
+    small threshold. A masked score, -inf, would pass through: it gets 0. A constant divisor folds into the value
+    projection.
     """
 
     operations = {"cmp": 2, "add": 1}

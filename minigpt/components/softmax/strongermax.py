@@ -22,12 +22,12 @@ from minigpt.schema import NonNegativeFloat, PositiveFloat, Range, options
 class StrongerMax(Softmax):
     """y = e / (obo + sum(e)) / divisor, e = strength^(s / temperature).
 
-    sum_to_one: without it y = e / divisor, and nothing waits for a row's sum. use_xmax: the row's maximum is subtracted
-    from s; beside a sum that cancels, obo too becoming obo strength^(-max / temperature), and only keeps e in range;
-    without one it changes y. A constant divisor folds into the value projection, strength and temperature into the
-    exponential or the query's matrix.
+    No paper; in use in ReaLLM-Forge, a fork of nanoGPT. sum_to_one: without it y = e / divisor, and nothing waits for a
+    row's sum. use_xmax: the row's maximum is subtracted from s. Beside a sum that cancels, as obo too becomes obo
+    strength^(-max / temperature), and only keeps e in range; without a sum it changes y. A constant divisor folds into
+    the value projection, strength and temperature into the exponential or the query's matrix.
 
-    learn_temperature, learn_obo: one number each, that starts there and is stored as its logarithm.
+    learn_temperature, learn_obo: learns this number, stored as its logarithm, from the value given: (1,) each.
     """
 
     normalised = True

@@ -14,12 +14,12 @@ from minigpt.schema import PositiveFloat, Range, options
 
 @register("softmax", "vpolymax")
 class VPolyMax(Elementwise):
-    """y / divisor, with y = s^power + y0 above zero, a line that rises to the left from y0 at s = 0 to 2 y0 at x0, so
-    that both are a V, and 0 below x0.
+    """y = f(s) / divisor, f(s) = 0 below x0, y0 (1 + s / x0) from there up to s = 0, s^power + y0 above.
 
-    Continuous at 0; at x0 the V ends. x_intercept: x0. y_intercept: y0. divisor: None is 1000, or 1 with
-    ``length_scale``, which divides each row by the number of keys it may see. A constant divisor folds into the value
-    projection.
+    The line rises to the left, from y0 at 0 to 2 y0 at x0, so that with the power it is a V: continuous at 0, with a
+    step at x0, where the V ends. No paper; in use in ReaLLM-Forge, a fork of nanoGPT. x_intercept: x0. y_intercept: y0.
+    divisor: None is 1000, or 1 with ``length_scale``, which divides each row by the number of keys it may see. A
+    constant divisor folds into the value projection.
     """
 
     @options

@@ -15,7 +15,8 @@ from minigpt.training.optimizers.packaged import packaged
 
 @register("optimizer", "lamb")
 class LAMB(Optimizer):
-    """p -= lr min(|p|, 10) / |u| u, u = m / (sqrt(v) + eps) + weight_decay p: AdamW whose step is as long as p says.
+    """p -= lr min(|p|, 10) / |u| u, u = m / (sqrt(v) + eps) + weight_decay p: AdamW whose step is lr times as long as
+    p.
 
     You et al. 2019, arXiv:1904.00962, for very large batches. Norms are of a whole parameter; m and v are Adam's, not
     corrected for starting at zero, as in the paper's third version: what that would lengthen, the norm shortens.

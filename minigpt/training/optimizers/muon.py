@@ -18,10 +18,11 @@ from minigpt.training.optimizers.base import Optimizer, decay_groups, hidden_mat
 
 @register("optimizer", "muon")
 class Muon(Optimizer):
-    """Hidden matrices move along their momentum made orthogonal, by Newton-Schulz; everything else moves by AdamW.
+    """p -= lr (sqrt(max(1, rows / columns)) O(m) + weight_decay p) for hidden matrices, O(m) their momentum m made
+    orthogonal by ``steps`` of Newton-Schulz; everything else moves by AdamW.
 
-    Jordan et al. 2024, kellerjordan.github.io/posts/muon; torch.optim.Muon. An update's spectral norm is
-    about lr sqrt(max(1, rows / columns)) whatever the gradient's: lr is of hidden matrices alone, adamw_lr of the rest.
+    Jordan et al. 2024, kellerjordan.github.io/posts/muon; torch.optim.Muon. An update's spectral norm is about lr
+    sqrt(max(1, rows / columns)) whatever the gradient's: lr is of hidden matrices alone, adamw_lr of the rest.
     """
 
     @options

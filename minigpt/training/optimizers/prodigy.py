@@ -15,7 +15,8 @@ from minigpt.training.optimizers.packaged import packaged
 
 @register("optimizer", "prodigy")
 class Prodigy(Optimizer):
-    """AdamW at the rate lr d, d an estimate of how far the weights have to go, which only rises.
+    """p -= lr d (m / (sqrt(v) + eps) + weight_decay p): AdamW at the rate lr d, d an estimate of how far the weights
+    have to go, which only rises.
 
     Mishchenko & Defazio 2023, arXiv:2306.06101. lr is a factor, to be left at 1; d0: where d starts. One wait for the
     device every step.

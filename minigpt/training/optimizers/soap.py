@@ -16,11 +16,13 @@ from minigpt.training.optimizers.packaged import packaged
 
 @register("optimizer", "soap")
 class SOAP(Optimizer):
-    """Hidden matrices move by Adam in the eigenbases of the running means of G G^T and G^T G; the rest moves by AdamW.
+    """p -= lr (Q_L u Q_R^T + weight_decay p) for hidden matrices, u Adam's step for Q_L^T G Q_R; the rest moves by
+    AdamW.
 
-    Vyas et al. 2024, arXiv:2409.11321: Shampoo's directions at Adam's price. Bases are turned every frequency steps,
-    by one QR each; sides longer than max_dim keep the plain basis. The first step only starts the bases.
-    lr is of hidden matrices alone, adamw_lr of the rest; beta1, beta2 and eps are of both.
+    Q_L and Q_R are the eigenbases of the running means of G G^T and G^T G. Vyas et al. 2024, arXiv:2409.11321:
+    Shampoo's directions at Adam's price. Bases are turned every frequency steps, by one QR each; sides longer than
+    max_dim keep the plain basis. The first step only starts the bases. lr is of hidden matrices alone, adamw_lr of the
+    rest; beta1, beta2 and eps are of both.
     """
 
     @options

@@ -9,7 +9,10 @@ from minigpt.training.schedules.base import Schedule
 
 @register("schedule", "constant")
 class Constant(Schedule):
-    """The full rate from the end of warm-up to the end of the run. warmup_steps: None is warmup_fraction of the run."""
+    """rate = lr from the end of warm-up to the end of the run.  Goyal et al. 2017, arXiv:1706.02677, for the warm-up.
+
+    warmup_steps: None is warmup_fraction of the run.
+    """
 
     @options
     class Config:

@@ -11,9 +11,10 @@ from minigpt.training.schedules.base import Schedule
 
 @register("schedule", "cosine")
 class Cosine(Schedule):
-    """min + (1 - min) (1 + cos(pi p)) / 2, p from 0 to 1 after warm-up.  Loshchilov & Hutter 2016, arXiv:1608.03983.
+    """rate(p) = lr (m + (1 - m) (1 + cos(pi p)) / 2), p from 0 to 1 after warm-up.  Loshchilov & Hutter 2016,
+    arXiv:1608.03983.
 
-    warmup_steps: None is warmup_fraction of the run. min_factor: the last rate, as a share of the base rate.
+    warmup_steps: None is warmup_fraction of the run. min_factor: m, the last rate as a share of lr.
     """
 
     @options

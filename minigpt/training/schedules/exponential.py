@@ -11,10 +11,10 @@ from minigpt.training.schedules.base import Schedule
 
 @register("schedule", "exponential")
 class Exponential(Schedule):
-    """min^p, p from 0 to 1 after warm-up: every step multiplies the rate by min^(1 / steps after warm-up).
+    """rate(p) = lr m^p, p from 0 to 1 after warm-up: every step multiplies the rate by m^(1 / steps after warm-up).
 
-    torch's ExponentialLR with that gamma. warmup_steps: None is warmup_fraction of the run. min_factor: the last rate,
-    as a share of the base rate.
+    torch.optim.lr_scheduler.ExponentialLR with that gamma. warmup_steps: None is warmup_fraction of the run.
+    min_factor: m, the last rate as a share of lr.
     """
 
     @options

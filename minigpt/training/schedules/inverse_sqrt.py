@@ -11,10 +11,11 @@ from minigpt.training.schedules.base import Schedule
 
 @register("schedule", "inverse_sqrt")
 class InverseSqrt(Schedule):
-    """sqrt(t / (t + s)), s the steps since warm-up.  Vaswani et al. 2017, arXiv:1706.03762, whose t is the warm-up.
+    """rate(s) = lr sqrt(t / (t + s)), s the steps since warm-up.  Vaswani et al. 2017, arXiv:1706.03762, whose t is the
+    warm-up.
 
-    Knows nothing of the run's end, so a run can be prolonged from any point. timescale: t in steps, None is warm-up
-    + 1. warmup_steps: None is warmup_fraction of the run.
+    Knows nothing of the run's end, so a run can be prolonged from any point. timescale: t in steps, None is warm-up +
+    1. warmup_steps: None is warmup_fraction of the run.
     """
 
     @options

@@ -9,9 +9,9 @@ from minigpt.training.schedules.base import Schedule
 
 @register("schedule", "linear")
 class Linear(Schedule):
-    """1 - (1 - min) p, p from 0 to 1 after warm-up: BERT's.  Devlin et al. 2018, arXiv:1810.04805.
+    """rate(p) = lr (1 - (1 - m) p), p from 0 to 1 after warm-up: BERT's.  Devlin et al. 2018, arXiv:1810.04805.
 
-    warmup_steps: None is warmup_fraction of the run. min_factor: the last rate, as a share of the base rate.
+    warmup_steps: None is warmup_fraction of the run. min_factor: m, the last rate as a share of lr.
     """
 
     @options

@@ -13,10 +13,10 @@ from minigpt.training.schedules.base import Schedule
 
 @register("schedule", "step")
 class Step(Schedule):
-    """gamma^k from the k-th milestone on: torch's MultiStepLR.
+    """rate = lr gamma^k from the k-th milestone on: torch.optim.lr_scheduler.MultiStepLR.
 
-    milestones: rising, shares of what follows warm-up. gamma: what the rate is multiplied by at each.
-    warmup_steps: None is warmup_fraction of the run.
+    milestones: rising, shares of what follows warm-up. gamma: what the rate is multiplied by at each. warmup_steps:
+    None is warmup_fraction of the run.
     """
 
     @options

@@ -10,10 +10,11 @@ from minigpt.training.schedules.base import Schedule
 
 @register("schedule", "wsd")
 class WarmupStableDecay(Schedule):
-    """The full rate until the last ``decay_fraction`` of what follows warm-up, then a line down.
+    """rate(p) = lr, and lr (m + (1 - m) (1 - p) / d) once 1 - p < d, p from 0 to 1 after warm-up: a plateau, then a
+    line down.  Hu et al. 2024, arXiv:2404.06395.
 
-    Hu et al. 2024, arXiv:2404.06395. Also called trapezoid. A run can be prolonged from any point of the plateau.
-    warmup_steps: None is warmup_fraction of the run. min_factor: the last rate, as a share of the base rate.
+    Also called trapezoid. A run can be prolonged from any point of the plateau. warmup_steps: None is warmup_fraction
+    of the run. decay_fraction: d, of what follows warm-up. min_factor: m, the last rate as a share of lr.
     """
 
     @options

@@ -19,13 +19,13 @@ from minigpt.training.tasks.base import Learned, Task, flat_logits
 
 @register("task", "distillation")
 class Distillation(Task):
-    """share D(teacher, model) + (1 - share) cross-entropy.  Hinton et al. 2015, arXiv:1503.02531.
+    """loss = share D(teacher, model) + (1 - share) cross-entropy.  Hinton et al. 2015, arXiv:1503.02531.
 
     t and s are teacher's and model's predictions at the temperature, softmax(logits / temperature), and D is times
     temperature^2, so that its gradient keeps its size. forward_kl: KL(t, s). reverse_kl: KL(s, t), which seeks one mode
     (arXiv:2306.08543). symmetric_kl: their mean. jensen_shannon: the mean of KL(t, m) and KL(s, m), m = (t + s) / 2.
-    logit_mse: the mean squared difference of the logits, which has no temperature (arXiv:1312.6184).
-    teacher: a run's folder, or a checkpoint's; it needs the same tokenizer.
+    logit_mse: the mean squared difference of the logits, which has no temperature (arXiv:1312.6184). teacher: a run's
+    folder, or a checkpoint's; it needs the same tokenizer.
     """
 
     @options

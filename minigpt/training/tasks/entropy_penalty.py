@@ -15,7 +15,7 @@ from minigpt.training.tasks.base import Learned, Task, log_probabilities
 
 @register("task", "entropy_penalty")
 class EntropyPenalty(Task):
-    """Cross-entropy + weight H, H the entropy of what the model predicts, in nats.
+    """loss = cross-entropy + weight H, H the entropy of what the model predicts, in nats.
 
     A positive weight makes predictions sharper; a negative one is the confidence penalty of Pereyra et al. 2017,
     arXiv:1701.06548, which keeps them from it.

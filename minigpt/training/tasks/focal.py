@@ -16,7 +16,7 @@ _LEAST = 1e-7  # of 1 - p: the slope of (1 - p)^gamma at 0 is infinite for gamma
 
 @register("task", "focal")
 class Focal(Task):
-    """-(1 - p)^gamma log p, p the probability of the target: the surer the model, the less a token counts.
+    """loss = -(1 - p)^gamma log p, p the probability of the target: the surer the model, the less a token counts.
 
     Lin et al. 2017, arXiv:1708.02002. gamma=0 is cross-entropy.
     """

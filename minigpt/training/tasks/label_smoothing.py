@@ -13,9 +13,9 @@ from minigpt.training.tasks.base import Learned, Task, log_probabilities
 
 @register("task", "label_smoothing")
 class LabelSmoothing(Task):
-    """Cross-entropy with a target of (1 - smoothing) of its own plus smoothing spread evenly over the vocabulary.
+    """loss = -(1 - e) log p(target) - e mean of log p over the vocabulary, e = ``smoothing``.
 
-    Szegedy et al. 2015, arXiv:1512.00567.
+    Cross-entropy with a target of 1 - e of its own plus e spread evenly. Szegedy et al. 2015, arXiv:1512.00567.
     """
 
     @options

@@ -25,11 +25,12 @@ Weight = float | list[list[float]]
 
 @register("task", "mixture")
 class Mixture(Task):
-    """The weighted sum of tasks: terms names them, weights says how much each counts (1 where nothing is said).
+    """loss = sum_i w_i(step) loss_i of the tasks that ``terms`` names.  Caruana 1997, Multitask Learning.
 
-    A weight is a number, or points ``[[step, weight], ...]``: a line from each to the next, level before the first and
-    after the last. A term whose weight is 0 at a step is not computed there. Each term's loss is logged by its label.
-    ``terms: {plain: {name: next_token}, hard: {name: focal}}``, ``weights: {hard: [[0, 0], [200, 1]]}``.
+    weights: how much each counts, 1 where nothing is said: a number, or points ``[[step, weight], ...]``, a line from
+    each to the next, level before the first and after the last. A term whose weight is 0 at a step is not computed
+    there. Each term's loss is logged by its label. ``terms: {plain: {name: next_token}, hard: {name: focal}}``,
+    ``weights: {hard: [[0, 0], [200, 1]]}``.
     """
 
     in_nats = False  # the weights are whatever they are

@@ -14,7 +14,7 @@ from minigpt.training.tasks.base import Learned, Task, flat_logits
 
 @register("task", "next_token", aliases=("cross_entropy",))
 class NextToken(Task):
-    """-log p(target) + z_loss log(Z)^2, Z the sum of exp(logits).
+    """loss = -log p(target) + z_loss log(Z)^2, Z the sum of exp(logits).
 
     z_loss keeps logits from drifting, which matters in low precision: 1e-4 in PaLM, Chowdhery et al. 2022,
     arXiv:2204.02311.

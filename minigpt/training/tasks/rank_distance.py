@@ -13,10 +13,11 @@ from minigpt.training.tasks.base import Learned, Task, flat_logits
 
 @register("task", "rank_distance")
 class RankDistance(Task):
-    """-(1 + scale rank / (V - 1)) log p, rank the number of tokens of V whose logit is above the target's.
+    """loss = -(1 + scale rank / (V - 1)) log p(target), rank the number of tokens of V whose logit is above the
+    target's.
 
     The rank is a factor and has no gradient of its own. A target at the top counts once, one at the bottom 1 + scale
-    times.
+    times. No paper; in use in ReaLLM-Forge, a fork of nanoGPT.
     """
 
     in_nats = False

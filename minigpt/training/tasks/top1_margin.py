@@ -15,7 +15,7 @@ from minigpt.training.tasks.base import Learned, Task, flat_logits
 
 @register("task", "top1_margin")
 class Top1Margin(Task):
-    """Cross-entropy + weight max(0, margin - (z_target - max of the other z)), z the logits.
+    """loss = cross-entropy + weight max(0, margin - (z_target - max of the other z)), z the logits.
 
     The second term is the multiclass hinge of Crammer & Singer 2001: nothing once the target leads by the margin.
     """

@@ -140,8 +140,8 @@ class GatedDelta(GatedAttention):
     Computed in chunks of ``chunk`` tokens; the state, one d x d matrix per head and the last conv - 1 tokens, does not
     grow with the context.
 
-    x (B, T, C) -> q, k, v, o (B, H, T, d), a, b (B, H, T) -> (B, T, C). Learns q, k, v, g, o, W_a, W_b, the
-    convolution, A and c per head, the norm's gain.
+    x (B, T, C) -> q, k, v, o (B, H, T, d), a, b (B, H, T) -> (B, T, C). Learns q, k, v, g: (H d, C), o: (C, H d), W_a,
+    W_b as decay, beta: (H, C), the convolution: (3 H d, conv), log A and c: (H,), the norm's gain.
     """
 
     @options

@@ -118,7 +118,8 @@ class GatedLinearAttention(GatedAttention):
     gate_rank: width between W_1 and W_2. Computed in chunks of ``chunk`` tokens, at most 32; the state, one d x d
     matrix per head, does not grow with the context.
 
-    x (B, T, C) -> q, k, v, a, o (B, H, T, d) -> (B, T, C). Learns q, k, v, g, o, W_1, W_2, b, the norm's gain.
+    x (B, T, C) -> q, k, v, a, o (B, H, T, d) -> (B, T, C). Learns q, k, v, g: (H d, C), o: (C, H d), W_1 as decay_down:
+    (gate_rank, C), W_2 and b as decay_up: (H d, gate_rank) and (H d,), the norm's gain.
     """
 
     @options

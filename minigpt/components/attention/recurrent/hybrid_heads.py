@@ -41,15 +41,17 @@ class HybridState:
 class HybridHeads(SoftmaxAttention):
     """y = W_o [norm(softmax(q k^T / sqrt(d)) v), ssm(x)]: ``split`` of the heads attend, the rest are state spaces.
 
-    Dong et al. 2024 (Hymba), arXiv:2411.13676: both see the same input at once, each is normed (the gains are its
-    weight beside the other), and one map joins them. split: share of the heads that attend, rounded to whole heads, at
-    least one of each kind. window: keys that these see, itself included; None is all.
+    Dong et al. 2024 (Hymba), arXiv:2411.13676: both see the same input at once, each is normed (a gain is its weight
+    beside the other), and one map joins them. split: share of the heads that attend, rounded to whole heads, at least
+    one of each kind. window: keys that these see, itself included; None is all.
 
     The other heads are those of :class:`~minigpt.components.attention.recurrent.ssm.StateSpace`, one head_dim wide
     each, with ``state_dim``, ``conv`` and ``chunk`` of it, and know no position but the order of tokens.
 
-    x (B, T, C) -> (B, T, H_a d) of attention, (B, T, H_s d) of state spaces, H_a + H_s = H -> (B, T, C). Learns q, k, v
-    of the heads that attend and their norm's gain, all that a state space learns, o.
+    x (B, T, C) -> (B, T, H_a d) of attention, (B, T, H_s d) of state spaces, H_a + H_s = H -> (B, T, C). Learns q, k,
+    v: (H_a d, C) and their norm's gain, o: (C, H d), and all that a state space of H_s heads learns, N = ``state_dim``:
+    project: (2 H_s d + 2 N + H_s, C), conv: (H_s d + 2 N, conv) and its bias, rates, steps and skips: (H_s,), its
+    norm's gain.
     """
 
     uses = SoftmaxAttention.uses | {"activation", "norm"}

@@ -40,8 +40,8 @@ class LatentTriadic(Attention):
     It turns nothing by position: a mean knows no order. The state, the running sums, does not grow with the context;
     computed in chunks of ``chunk`` tokens.
 
-    x (B, T, C) -> q, k, v (B, H, T, d), w, a (B, H, T, L) -> y (B, H, T, d) -> (B, T, C). Learns q, k, v, o and the
-    latents (H, L, d).
+    x (B, T, C) -> q, k, v (B, H, T, d), w, a (B, H, T, L) -> y (B, H, T, d) -> (B, T, C). Learns q, k, v: (H d, C), o:
+    (C, H d) and the latents Q: (H, L, d), L = ``n_latent``.
     """
 
     uses = frozenset({"linear"})

@@ -48,17 +48,17 @@ FEATURE_MAPS = {
 
 @register("attention", "linear")
 class LinearAttention(Attention):
-    """y_t = phi(q_t) S_t / (phi(q_t) z_t), S_t = sum phi(k_s) v_s^T, z_t = sum phi(k_s) over s <= t.
+    """y_t = phi(q_t) S_t / (phi(q_t) z_t), S_t = sum phi(k_s)^T v_s, z_t = sum phi(k_s)^T over s <= t.
 
     Katharopoulos et al. 2020, arXiv:2006.16236, with phi = elu + 1, ``elu1``. The state does not grow with the context.
-    feature_map: phi, never negative, so that the denominator is none but of rows whose numerator is zero too: ``relu``;
-    ``softplus``; ``softmax`` over the width of a head (Shen et al. 2018, arXiv:1812.01243).
+    feature_map: phi, never negative, so that the denominator is 0 only where the numerator is: ``relu``; ``softplus``;
+    ``softmax`` over the width of a head (Shen et al. 2018, arXiv:1812.01243).
 
-    With position=rope the queries and keys of the numerator are turned, those of the denominator are not (Su et al.
-    2021, section 3.3), so it stays positive. Computed in chunks of ``chunk`` tokens, see
+    With position=rope the queries and keys of the numerator are turned, those of the denominator are not
+    (Su et al. 2021, section 3.3), so it stays positive. Computed in chunks of ``chunk`` tokens, see
     :class:`~minigpt.components.attention.recurrent.scan.Scan`.
 
-    x (B, T, C) -> q, k, v (B, H, T, d) -> y (B, H, T, d) -> (B, T, C). Learns q, k, v, o.
+    x (B, T, C) -> q, k, v (B, H, T, d) -> y (B, H, T, d) -> (B, T, C). Learns q, k, v: (H d, C), o: (C, H d).
     """
 
     uses = frozenset({"linear", "position", "quantiser"})

@@ -21,15 +21,17 @@ from minigpt.schema import PositiveInt, options
 
 @register("attention", "retention")
 class Retention(GatedAttention):
-    """o_t = sum over s <= t of gamma^(t-s) (q_t . k_s) v_s / sqrt(d), y = W_o (norm(o) * act(W_g x)).
+    """o_t = sum over s <= t of gamma^(t-s) <q_t, k_s> v_s / sqrt(d), y = W_o (norm(o) * act(W_g x)).
 
-    Sun et al. 2023, arXiv:2307.08621: gamma = 1 - 2^(-5-h) in head h, a norm per head in place of a denominator, swish
-    gate (activation=silu); with position=xpos it is theirs in full, with rope without the decay that gamma brings.
+    Sun et al. 2023, arXiv:2307.08621: gamma = 1 - 2^(-5-h) in head h = 0, 1, ..., a norm per head in place of a
+    denominator, swish gate (activation=silu); with position=xpos it is theirs in full, with rope without the decay that
+    xpos has beside gamma.
 
     decay: ``fixed``, or ``learned`` from there on, gamma = sigmoid(l). gate: act(W_g x). Computed in chunks of
     ``chunk`` tokens; the state, one d x d matrix per head, does not grow with the context.
 
-    x (B, T, C) -> q, k, v, o (B, H, T, d) -> (B, T, C). Learns q, k, v, g, o, the norm's gain; l: (H,) if asked for.
+    x (B, T, C) -> q, k, v, o (B, H, T, d) -> (B, T, C). Learns q, k, v, g: (H d, C), o: (C, H d), the norm's gain; l:
+    (H,) if asked for.
     """
 
     log_gamma: Tensor

@@ -126,16 +126,17 @@ class StateSpace(Attention):
     """S_t = exp(-A dt_t) S_{t-1} + dt_t B_t^T x_t, y_t = C_t S_t + D x_t, out = W_o norm(y * act(z)).
 
     Dao & Gu 2024 (Mamba-2), arXiv:2405.21060: z, (x, B, C), dt = W_in u; x, B, C = act(conv(x, B, C)), a causal
-    convolution over ``conv`` tokens, channel by channel; dt = softplus(dt + bias), one per head; A, D > 0 of each head.
-    B and C, ``state_dim`` N wide, are shared by all heads. With activation=silu and position=nope it is theirs; a
+    convolution over ``conv`` tokens, channel by channel; dt = softplus(dt + bias), one per head; A > 0 and D of each
+    head. B and C, ``state_dim`` N wide, are shared by all heads. With activation=silu and position=nope it is theirs; a
     rotary position turns C and B.
 
     expand: width of x over d_model. head_dim: P, of one head; None is the model's. Computed in chunks of ``chunk``
     tokens, see :class:`~minigpt.components.attention.recurrent.scan.Scan`; the state, one N x P matrix per head and the
     last conv - 1 tokens, does not grow with the context.
 
-    u (B, T, C) -> x (B, H, T, P), B, C (B, 1, T, N), dt (B, H, T) -> y (B, H, T, P) -> (B, T, C). Learns W_in, W_o,
-    the convolution, A, D and the bias of dt per head, the norm's gain.
+    u (B, T, d_model) -> x (B, H, T, P), B, C (B, 1, T, N), dt (B, H, T) -> y (B, H, T, P) -> (B, T, d_model). Learns
+    W_in as project: (2 H P + 2 N + H, d_model), the convolution: (H P + 2 N, conv) and its bias (H P + 2 N,), log A, D
+    and the bias of dt: (H,), the norm's gain, W_o: (d_model, H P).
     """
 
     uses = frozenset({"activation", "linear", "norm", "position", "quantiser"})
