@@ -81,8 +81,8 @@ def abilities(variant: Variant) -> Abilities:
     except UserError:  # it needs a tensor that another variant provides: nothing can be said of it alone
         return Abilities({}, facts, None, 0)
     parts = (m for m in model.modules() if isinstance(m, cls))
-    part = next(parts, None)  # a position of kind none is not there at all
-    learned = {} if part is None else _own_parameters(part, variant.axis)
+    # a position of kind none is not there at all; a residual has other parameters at every place
+    learned = max((_own_parameters(part, variant.axis) for part in parts), key=len, default={})
     state = model.new_state(batch=1) if variant.axis == "attention" else None
     if state is None or state.layers[0] is None:
         return Abilities(learned, facts, None, 0)

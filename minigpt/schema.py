@@ -133,8 +133,8 @@ class UnknownKeyError(UserError):
             by_name.setdefault(path.rpartition(".")[2], []).append(path)
         last = self.key.rpartition(".")[2]
         found = [p for p in by_name[last] if "." in p or not self.near] if last in by_name else []
-        if not found and last in foreign:
-            found = [foreign[last]]
+        if last in foreign:
+            found = list(dict.fromkeys([foreign[last], *found]))
         if not found and not self.near:
             found = by_name[nearest] if (nearest := closest(last, by_name)) else []
         if found:

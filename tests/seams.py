@@ -89,16 +89,19 @@ class SharedKV(CausalAttention):
         q = self._normed(self.q(x), self.q_norm)
         if self.position is not None and "rotary" in self.position.serves:
             q = self.position.rotate(q, call, "query")
-        return q, None, None
+        return self.quantise["q"](q), None, None
 
-    def mix(self, q, k, v, call, key_index):
+    def forward(self, x, call, state=None):
+        x = self.quantise["attention_input"](x)
+        q, k, v = self.project(x, call)
         if self.reads:
             k, v, key_index = (call.need(name) for name in ("keys", "values", "key_index"))
         else:
-            key_index = call.span.index if key_index is None else key_index
+            k, v, key_index = (k, v, call.span.index) if state is None else state.extend(k, v, call.span)
             for name, tensor in (("keys", k), ("values", v), ("key_index", key_index)):
                 call.provide(name, tensor)
-        return super().mix(q, k, v, call, key_index)
+        y = self.attend(q, k, v, call.span, key_index)
+        return self.quantise["attention_output"](self.o(y.transpose(1, 2).flatten(2)))
 
     def cost(self, work):
         cost = super().cost(work)
@@ -106,7 +109,7 @@ class SharedKV(CausalAttention):
             return cost
         parts = dict(cost.parts)
         if self.position is not None:
-            scores = work.batch * self.n_head * self._pairs(work)
+            scores = work.batch * self.n_head * self._pairs(work)  # rows of scores are as many as the queries turned
             parts["position"] = self.position.cost(work.over(work.all_tokens * self.n_head, scores))
         return dataclasses.replace(cost, state_bits=0, state_written_bits=0, parts=parts)
 

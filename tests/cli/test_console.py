@@ -61,7 +61,7 @@ def test_json_holds_what_is_known_of_every_variant(capsys):
     assert all(entry["summary"] for entry in entries.values())
     consmax = entries["softmax", "consmax"]
     assert consmax["papers"] == ["2402.10930"]
-    assert {"name": "beta_init", "values": "number", "default": 2.5} in consmax["options"]
+    assert {"name": "beta_init", "values": "number >= -10000 and <= 10000", "default": 2.5} in consmax["options"]
     assert consmax["learned"] == {"beta": [1], "log_gamma": [1]}
     assert (consmax["facts"]["fused"], consmax["facts"]["normalised"], consmax["facts"]["reductions"]) == (
         False,

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from minigpt.components.base import Part
 from minigpt.components.call import Call
+from minigpt.components.embedding.vectors import read_vectors
+from minigpt.components.initialiser import Initialiser
 from minigpt.cost import Cost, Work
 from minigpt.registry import declare
 
@@ -41,3 +43,26 @@ class Embedding(Part):
     def unembed_cost(self, work: Work) -> Cost:
         """Of :meth:`unembed` over ``work.rows`` rows, without the parameters, which :meth:`cost` has counted."""
         raise NotImplementedError
+
+
+class StoredRows(Embedding, nn.Embedding):  # type: ignore[misc]
+    """One learned row per token, E: weight (vocab_size, width), drawn by the init policy or read from a file.
+
+    It is a ``torch.nn.Embedding``, so that what looks for those finds it.
+    """
+
+    def build_table(self, vocab_size: int, width: int, file: str | None, frozen: bool) -> None:
+        """To be called in place of a constructor. file: where the rows are read from when training starts."""
+        nn.Embedding.__init__(self, vocab_size, width)
+        self.weight.requires_grad_(not frozen)
+        self.file = file
+
+    def reset_parameters(self) -> None:
+        """Nothing: first values come from :meth:`init_parameters`."""
+
+    def init_parameters(self, init: Initialiser) -> None:
+        if self.file is None:
+            init.matrix(self.weight, "embedding", fan_in=self.embedding_dim)
+        else:
+            file, shape = self.file, tuple(self.weight.shape)
+            init.values(self.weight, lambda _: read_vectors(file, shape), "embedding")

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from minigpt.components.base import BuildContext
 from minigpt.components.call import Call
-from minigpt.components.embedding.base import EXAMPLE
-from minigpt.components.embedding.table import TokenTable
+from minigpt.components.embedding.base import EXAMPLE, StoredRows
 from minigpt.components.initialiser import Initialiser
 from minigpt.cost import Cost, Matmul, Work
 from minigpt.errors import UserError
@@ -21,7 +20,7 @@ from minigpt.schema import FilePath, PositiveInt, options
 
 
 @register("embedding", "factorised")
-class FactorisedTable(TokenTable):
+class FactorisedTable(StoredRows):
     """x = U E[token]: a narrow table, widened by one matrix.  Lan et al. 2019 (ALBERT), arXiv:1909.11942.
 
     A tied head goes the same way back: logits = E U^T x. rank: width of the table; None is a quarter of d_model.
@@ -51,7 +50,6 @@ class FactorisedTable(TokenTable):
         self.build_table(ctx.vocab_size, rank, config.file, config.frozen)
         self.up = nn.Parameter(torch.empty(ctx.d_model, rank))
         self.scale = math.sqrt(ctx.d_model) if config.scaled else None
-        self.normalised = False
 
     def init_parameters(self, init: Initialiser) -> None:
         super().init_parameters(init)

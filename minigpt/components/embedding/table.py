@@ -6,24 +6,22 @@ import math
 from typing import Any
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from minigpt.components.base import BuildContext
 from minigpt.components.call import Call
-from minigpt.components.embedding.base import EXAMPLE, Embedding
-from minigpt.components.embedding.vectors import read_vectors
-from minigpt.components.initialiser import Initialiser
+from minigpt.components.embedding.base import EXAMPLE, StoredRows
 from minigpt.cost import Cost, Matmul, Work
 from minigpt.registry import register
 from minigpt.schema import FilePath, options
 
 
 @register("embedding", "table")
-class TokenTable(Embedding, nn.Embedding):
+class TokenTable(StoredRows):
     """x = E[token], one learned vector per token.  Learns weight E: (vocab_size, d_model), which a tied head multiplies
     with.
 
-    It is a ``torch.nn.Embedding``, so that what looks for those finds it. scaled: vectors are multiplied by
+    scaled: vectors are multiplied by
     sqrt(d_model), so that a table drawn for a tied head is of unit size in the stream (Vaswani et al. 2017,
     arXiv:1706.03762; Gemma, arXiv:2403.08295). normalised: every row is divided by its length, in the tied head too
     (nGPT, arXiv:2410.01131). file: a table to start from, of shape (vocab_size, d_model), as ``.npy`` or
@@ -44,22 +42,6 @@ class TokenTable(Embedding, nn.Embedding):
         self.build_table(ctx.vocab_size, ctx.d_model, config.file, config.frozen)
         self.scale = math.sqrt(ctx.d_model) if config.scaled else None
         self.normalised = config.normalised
-
-    def build_table(self, vocab_size: int, width: int, file: str | None, frozen: bool) -> None:
-        """One row of this width per token, from a file or as the init policy says."""
-        nn.Embedding.__init__(self, vocab_size, width)
-        self.weight.requires_grad_(not frozen)
-        self.file = file
-
-    def reset_parameters(self) -> None:
-        """Nothing: first values come from :meth:`init_parameters`."""
-
-    def init_parameters(self, init: Initialiser) -> None:
-        if self.file is None:
-            init.matrix(self.weight, "embedding", fan_in=self.embedding_dim)
-        else:
-            file, shape = self.file, tuple(self.weight.shape)
-            init.values(self.weight, lambda _: read_vectors(file, shape), "embedding")
 
     def forward(self, tokens: Tensor, call: Call, state: Any = None) -> Tensor:  # type: ignore[override]
         vectors = F.embedding(tokens, self.weight)

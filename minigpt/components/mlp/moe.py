@@ -10,11 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from minigpt import registry
 from minigpt.components.base import BuildContext, full_precision
 from minigpt.components.call import Call
 from minigpt.components.mlp.base import FeedForward
-from minigpt.components.mlp.glu import GLU
-from minigpt.components.mlp.mlp import MLP
 from minigpt.cost import Cost, Work
 from minigpt.errors import UserError
 from minigpt.registry import register
@@ -199,9 +198,7 @@ class _Gathered(torch.autograd.Function):
 
 
 def _expert(config: MixtureOfExperts.Config, hidden: int, ctx: BuildContext) -> FeedForward:
-    if config.expert == "glu":
-        return GLU(GLU.Config(hidden=hidden), ctx)
-    return MLP(MLP.Config(hidden=hidden), ctx)
+    return registry.build(registry.spec("mlp", {"name": config.expert, "hidden": hidden}), ctx)
 
 
 def _pooled(cost: Cost, count: int, used: int) -> Cost:

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from minigpt.components.base import BuildContext
 from minigpt.components.call import Call
 from minigpt.components.initialiser import Initialiser
-from minigpt.components.residual.add import Add
-from minigpt.components.residual.base import Place, mixes_values
+from minigpt.components.residual.base import Place, Residual, mixes_values
 from minigpt.cost import Cost, Work
 from minigpt.errors import UserError
 from minigpt.registry import register
@@ -21,7 +20,7 @@ _PREFIX = "first_values"
 
 
 @register("residual", "value_residual")
-class ValueResidual(Add):
+class ValueResidual(Residual):
     """x' = x + y, and inside each attention v' = (1 - a) v + a v_1, v_1 the values of the first.  Zhou et al. 2024
     (ResFormer), arXiv:2410.17897.
 
@@ -72,6 +71,9 @@ class ValueResidual(Add):
         if self.share is not None:
             init.constant(self.share, self.share_init, "scalar")
 
+    def write(self, stream: Tensor, update: Tensor) -> Tensor:
+        return stream + update
+
     def mix(self, v: Tensor, call: Call) -> Tensor:
         """v: (B, n_kv_head, T, head_dim) of this call's tokens -> the same shape."""
         if self.provides:
@@ -79,6 +81,9 @@ class ValueResidual(Add):
             return v
         share = self.share_init if self.share is None else self.share.to(v.dtype)
         return torch.lerp(v, call.need(self.key).to(v.dtype), share)
+
+    def join_cost(self, work: Work) -> Cost:
+        return Cost(ops={"add": work.elements}, activations=3 * work.elements, passes=1)
 
     def cost(self, work: Work) -> Cost:
         """Of adding; at the place ``values`` of a mix, ``work.elements`` then being those of the values."""

@@ -28,7 +28,7 @@ from minigpt.cost import Cost, Matmul, Work
 from minigpt.registry import register
 from minigpt.schema import PositiveFloat, PositiveInt, Range, options
 
-LONGEST_CHUNK, LEAST_LOG_DECAY = 32, -2.0  # over a chunk exp(32 * 2) at most, far within fp32
+LEAST_LOG_DECAY = -2.0  # over a chunk of 32 exp(32 * 2) at most, far within fp32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +36,7 @@ class ChannelScan(Sums):
     """y_t = q_t S_t of the sums S_t = diag(a_t) S_{t-1} + k_t^T v_t, a_t: (K,) of every head and token.
 
     Inside a chunk, scores are (q exp(g)) (k exp(-g))^T with the running sum g of log a. exp(-g) would overflow without
-    the bounds above: log a is at least LEAST_LOG_DECAY, a chunk at most LONGEST_CHUNK tokens. (Counting g from the
+    the bounds above: log a is at least LEAST_LOG_DECAY, a chunk at most 32 tokens. (Counting g from the
     middle of a chunk would allow longer ones, and let the future show in the last digits of the past.)
     """
 
@@ -126,7 +126,7 @@ class GatedLinearAttention(GatedAttention):
     class Config:
         gate_rank: PositiveInt = 16
         temperature: PositiveFloat = 16.0
-        chunk: Annotated[int, Range(ge=1, le=LONGEST_CHUNK)] = LONGEST_CHUNK
+        chunk: Annotated[int, Range(ge=1, le=32)] = 32  # see ChannelScan
 
     cases = [{"gate_rank": 4, "chunk": 5}, {"temperature": 0.5, "with": {"position": "nope"}}]
     changes = {"chunk": "work"}

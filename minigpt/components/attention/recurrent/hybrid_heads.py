@@ -11,7 +11,7 @@ from torch import Tensor
 
 from minigpt.components.attention.kv_cache import KVCache
 from minigpt.components.attention.recurrent.scan import RecurrentState
-from minigpt.components.attention.recurrent.ssm import StateSpaceHeads
+from minigpt.components.attention.recurrent.state_space import StateSpaceHeads
 from minigpt.components.attention.scores import SoftmaxAttention, split_heads
 from minigpt.components.base import BuildContext
 from minigpt.components.call import Call
