@@ -32,8 +32,8 @@ class Figures:
     """Of a model of GPT-2's size with house defaults around the variant.
 
     prefill_flops: of the matrix products of one token, the mean over 1,024 from nothing. decode_flops, state_bytes,
-    energy_mj: of the token that sees 1,024. unit_*: of the variant as a unit of its own, where it is a function that
-    needs one.
+    energy_mj: of the token that sees 1,024; own_uj: what of it goes into the variant's own operations, without its
+    maps and other parts. unit_*: of the variant as a unit of its own, where it is a function that needs one.
     """
 
     parameters: int
@@ -41,7 +41,7 @@ class Figures:
     decode_flops: float
     state_bytes: float
     energy_mj: float
-    area_mm2: float
+    own_uj: float
     unit_area_um2: float | None
     unit_energy_pj: float | None
 
@@ -59,14 +59,15 @@ def figures(axis: str, word: str, hardware: HardwareSpec) -> Figures | str:
     ppa = price(hardware, model.cost, context=1024)
     cls = registry.get(axis, case.name)
     paths = {path for path, part in model.named_modules() if type(part) is cls}
-    units = [each.unit for each in ppa.components if each.path in paths and each.unit is not None]
+    own = [each for each in ppa.components if each.path in paths]
+    units = [each.unit for each in own if each.unit is not None]
     return Figures(
         parameters=decode.params,
         prefill_flops=prefill.flops / 1024,
         decode_flops=decode.flops,
         state_bytes=decode.state_bits / 8,
         energy_mj=ppa.energy_per_token_mj,
-        area_mm2=ppa.area.total_mm2,
+        own_uj=1000 * sum(float(each.energy.total_mj) for each in own),
         unit_area_um2=max((u.area_um2 for u in units), default=None),
         unit_energy_pj=max((u.energy_per_element_pj for u in units), default=None),
     )

@@ -18,13 +18,23 @@ from minigpt.schema import options
 from minigpt.screen import visible
 
 MADE = "<!-- Made by `make docs` from the registry and results/: change those. -->"
-_COSTS = ("parameters", "prefill_flops", "decode_flops", "state_bytes", "energy_mj", "unit_area_um2", "unit_energy_pj")
+_COSTS = (
+    "parameters",
+    "prefill_flops",
+    "decode_flops",
+    "state_bytes",
+    "energy_mj",
+    "own_uj",
+    "unit_area_um2",
+    "unit_energy_pj",
+)
 _TITLES = (
     "parameters",
     "FLOPs a token, prefill",
     "decode at 1,024",
     "state bytes",
     "mJ a token",
+    "own uJ",
     "unit um2",
     "unit pJ",
 )
@@ -128,8 +138,9 @@ def _costs(priced: dict[str, Figures | str], hardware: str) -> list[str]:
         "A model of GPT-2's size (12 layers of 768, 12 heads, 1,024 tokens, 50,257 words) with the house's defaults "
         "around the variant: its parameters; FLOPs of its matrix products for one token, the mean of a prefill of "
         "1,024 and that of the decode step that sees them; the state of one sequence then; energy of that step on "
-        f"`{hardware}`; and, for a function that needs one, a unit of its own. Counts are held to what torch "
-        "dispatches by the contracts; energies and areas are of the model in `minigpt/hardware/`.",
+        f"`{hardware}`, and what of it the variant's own operations take, without its maps and other parts; and, for a "
+        "function that needs one, a unit of its own. Counts are held to what torch dispatches by the contracts; "
+        "energies and areas are of the model in `minigpt/hardware/`.",
         _table(("name", *(_TITLES[i] for i in columns)), rows),
         *(["Not at these sizes with nothing else said:", "\n".join(refused)] if refused else []),
     ]
@@ -141,7 +152,7 @@ def _cost(found: Figures, key: str) -> str:
         return "-"
     if key == "energy_mj":
         return number(value, 5)
-    return number(value, 3) if key.startswith("unit_") else count(value)
+    return number(value, 3) if key == "own_uj" or key.startswith("unit_") else count(value)
 
 
 def _compared(comparison: Comparison, priced: dict[str, Figures | str]) -> list[str]:
@@ -171,42 +182,37 @@ def _difference(row: Reached, default: str | None) -> str:
 
 
 def _advice(comparison: Comparison, priced: dict[str, Figures | str]) -> list[str]:
-    """The choices that nothing beats in loss and energy at once: of their unit, on an axis of functions that have one,
-    else of a token."""
+    """The choices that nothing beats in loss and energy at once: of a function its own, else that of a token."""
     known = [(row, f) for row in comparison.rows if isinstance(f := priced.get(row.choice), Figures)]
     known = [(row, found) for row, found in known if row.loss != float("inf")]
-    functions = any(found.unit_energy_pj is not None for _, found in known) and comparison.axis in _FUNCTIONS
+    key = "own_uj" if comparison.axis in _FUNCTIONS else "energy_mj"
     front: list[tuple[Reached, Figures]] = []
     for row, found in known:  # the lowest loss first
-        if not front or _energy(found, functions) < _energy(front[-1][1], functions):
+        if not front or getattr(found, key) < getattr(front[-1][1], key):
             front.append((row, found))
-    if not front:
-        return []
     lines = [
-        f"* `{row.choice}`: loss {row.loss - front[0][0].loss:+.4f} from the best, {_in_words(found, functions)}"
+        f"* `{row.choice}`: loss {row.loss - front[0][0].loss:+.4f} from the best, {_in_words(found, key)}"
         for row, found in front
     ]
     return [
-        "### Which one to put in silicon" if functions else "### Which one to take",
-        f"From the lowest loss to the least energy of {'its unit' if functions else 'a token'}; whatever is not listed "
-        "has a higher loss than one of these and takes more. Where the table says tie, the seeds cannot tell.",
+        "### Which one to put in silicon" if key == "own_uj" else "### Which one to take",
+        f"From the lowest loss to the least energy{' of its own' if key == 'own_uj' else ''}; what is not listed has a "
+        "higher loss than one of these and takes more. Where the table says tie, the seeds cannot tell.",
         "\n".join(lines),
-    ]
+    ] * bool(lines)
 
 
 _FUNCTIONS = ("softmax", "norm", "activation")
 
 
-def _energy(found: Figures, functions: bool) -> float:
-    return (found.unit_energy_pj or 0.0) if functions else found.energy_mj
-
-
-def _in_words(found: Figures, functions: bool) -> str:
-    if not functions:
-        return f"{_cost(found, 'energy_mj')} mJ a token"
-    if found.unit_energy_pj is None:
-        return "no unit of its own: a lane of adders and multipliers does it"
-    return f"unit of {_cost(found, 'unit_area_um2')} um2 and {_cost(found, 'unit_energy_pj')} pJ an element"
+def _in_words(found: Figures, key: str) -> str:
+    if key == "energy_mj":
+        return f"{_cost(found, key)} mJ a token"
+    unit = "no unit of its own needed"
+    if found.unit_energy_pj is not None:
+        area, energy = (_cost(found, each) for each in ("unit_area_um2", "unit_energy_pj"))
+        unit = f"a unit of {area} um2 and {energy} pJ an element"
+    return f"{_cost(found, key)} uJ a token, {unit}"
 
 
 def _in_full(variant: Variant) -> str:
