@@ -25,8 +25,22 @@ from minigpt.schema import NonNegativeFloat, PositiveInt, options
 from minigpt.transforms.base import Transform, linears
 
 
+class Attention(CausalAttention):
+    """Causal attention with two of its options."""
+
+    @options
+    class Config:
+        n_kv_head: PositiveInt | None = None
+        qk_norm: bool = False
+
+    cases = [{"n_kv_head": 2}, {"qk_norm": True}]
+
+    def __init__(self, config, ctx):
+        super().__init__(CausalAttention.Config(n_kv_head=config.n_kv_head, qk_norm=config.qk_norm), ctx)
+
+
 @register("attention", "value_residual")
-class ValueResidual(CausalAttention):
+class ValueResidual(Attention):
     """v = (1 - s) v + s v_first, s learned: later layers mix in the first one's values.  arXiv:2410.17897."""
 
     provides = frozenset({"first_values"})
@@ -64,7 +78,7 @@ class ValueResidual(CausalAttention):
 
 
 @register("attention", "shared_kv")
-class SharedKV(CausalAttention):
+class SharedKV(Attention):
     """Keys and values of the first layer serve all of them: one cache for the whole model.  arXiv:2405.12981."""
 
     provides = frozenset({"keys", "values", "key_index"})

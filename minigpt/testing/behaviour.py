@@ -8,7 +8,7 @@ from torch import Tensor
 from minigpt.components.base import Part
 from minigpt.model import GPT
 from minigpt.testing.cases import Case
-from minigpt.testing.contract import contract, require
+from minigpt.testing.contract import STARTS_ONLY, contract, require
 from minigpt.testing.models import (
     LONG,
     SHORT,
@@ -36,7 +36,7 @@ MODES = (
 gradients."""
 
 CHUNKS = {
-    (3, 24): (5, 6, *[1] * 13),
+    (3, 24): (5, 6, 8, *[1] * 5),
     (1, LONG): (7, 8, 9, 10, 11, 12, 13, 10),
     (5, LONG): (14, 2, 3, 4, 15, 40, 1, 1),
     (2, 72): (66, 1, 4, 1),
@@ -84,7 +84,7 @@ def check_gradients(case: Case) -> None:
         require(not untouched, f"no gradient reaches {', '.join(sorted(untouched))} in {numbers}")
 
 
-@contract()
+@contract(not_for=STARTS_ONLY)
 def check_causal(case: Case) -> None:
     """No token sees the future, however the model is called."""
     for mode in MODES:
@@ -98,7 +98,7 @@ def check_causal(case: Case) -> None:
             )
 
 
-@contract()
+@contract(not_for=STARTS_ONLY)
 def check_causal_cached(case: Case) -> None:
     """No chunk of a cached decode sees the future, in the numbers a model is used in."""
     for (rows, length), chunks in CHUNKS.items():
@@ -115,7 +115,7 @@ def check_causal_cached(case: Case) -> None:
                     )
 
 
-@contract()
+@contract(not_for=STARTS_ONLY)
 def check_sees_itself(case: Case) -> None:
     """What is said at a token depends on that token, in full and from the cache."""
     tokens = batch(2)
@@ -130,7 +130,7 @@ def check_sees_itself(case: Case) -> None:
                 require(seen > 1e-4, f"token {t} does not see itself")
 
 
-@contract()
+@contract(not_for=STARTS_ONLY)
 def check_rows(case: Case) -> None:
     """The rows of a batch do not influence each other, in training, evaluation or decoding."""
     modes = [mode for mode in MODES if mode.rows > 1]
@@ -147,7 +147,7 @@ def check_rows(case: Case) -> None:
     require(difference(after[[0, 2]], before[[0, 2]]) <= EXACT, sentence)
 
 
-@contract()
+@contract(not_for=STARTS_ONLY)
 def check_cached(case: Case) -> None:
     """A cached decode, in chunks of any length, says what the full forward says."""
     model = moved_model(case)
@@ -158,7 +158,7 @@ def check_cached(case: Case) -> None:
         _require_same(cached, full, f"a cached decode of {rows} rows in chunks of {_listed(chunks)}")
 
 
-@contract()
+@contract(not_for=STARTS_ONLY)
 def check_cached_apart(case: Case) -> None:
     """Two sequences decoded in turns, each with a state of its own, do not meet."""
     model = moved_model(case)
@@ -174,7 +174,7 @@ def check_cached_apart(case: Case) -> None:
             _require_same(torch.cat(said[i], dim=1), full, "a decode with another between its steps")
 
 
-@contract()
+@contract(not_for=STARTS_ONLY)
 def check_padding(case: Case) -> None:
     """Left padding changes nothing for real tokens."""
     model, length = moved_model(case), 24
@@ -206,7 +206,7 @@ def check_learns(case: Case) -> None:
     raise AssertionError(f"the loss on one batch went from {first:.2f} to {loss:.2f} only")
 
 
-@contract("defaults")
+@contract("defaults", not_for=STARTS_ONLY)
 def check_compiles(case: Case) -> None:
     """``torch.compile(fullgraph=True)`` gives the same numbers, unless a part declares that it does not compile."""
     model = create(case.spec(**SIZES | {"n_layer": 1})).double().eval()

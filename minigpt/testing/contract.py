@@ -27,6 +27,8 @@ class Contract:
         return wanted and case.axis not in self.not_for
 
 
+STARTS_ONLY = ("init",)
+"""Axes whose variants say how a model starts and are no part of it: what it computes, and costs, is not their doing."""
 CONTRACTS: dict[str, Contract] = {}
 """Every contract by name, in the order of their files."""
 

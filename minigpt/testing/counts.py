@@ -19,7 +19,7 @@ from minigpt.cost import Cost, Work
 from minigpt.model import GPT
 from minigpt.testing.cases import Case
 from minigpt.testing.census import Trace, followed
-from minigpt.testing.contract import contract, require
+from minigpt.testing.contract import STARTS_ONLY, contract, require
 from minigpt.testing.formats import claimed_formats, holds_format
 from minigpt.testing.models import LONG, SHORT, batch, moved_model
 
@@ -109,7 +109,7 @@ def measured(case: Case, bias: bool) -> tuple[Trace, Claims]:
     return trace, Claims(model, dense(ROWS, TOKENS))
 
 
-@contract()
+@contract(not_for=STARTS_ONLY)
 def check_parameters(case: Case) -> None:
     """The parameters counted are those there, and those read are those used."""
     for bias in (True, False):
@@ -124,7 +124,7 @@ def check_parameters(case: Case) -> None:
         _require_formats(model, claims)
 
 
-@contract()
+@contract(not_for=STARTS_ONLY)
 def check_products(case: Case) -> None:
     """Multiply-accumulates are those of torch's own counter, in a prefill and in a decode step."""
     for bias in (True, False):
@@ -136,7 +136,7 @@ def check_products(case: Case) -> None:
         _require_flops(model, "a decode step", dense(3, 1, 12), batch(3, 1), state)
 
 
-@contract()
+@contract(not_for=STARTS_ONLY)
 def check_decode_adds_up(case: Case) -> None:
     """A prefill costs what its tokens cost one by one, unless decoding has a form of its own (``decode_form``)."""
     model = GPT.on_meta(case.spec(block_size=LONG))
@@ -151,7 +151,7 @@ def check_decode_adds_up(case: Case) -> None:
         require(count == found, _unequal(op, count, found))
 
 
-@contract()
+@contract(not_for=STARTS_ONLY)
 def check_operations(case: Case) -> None:
     """The operations counted are those torch dispatches, up to what ``hardware_form`` states."""
     for bias in (False, True):
@@ -166,7 +166,7 @@ def check_operations(case: Case) -> None:
         require(not found, f"torch does {found} beside what cost() and hardware_form() say{_where(trace, claims)}")
 
 
-@contract()
+@contract(not_for=STARTS_ONLY)
 def check_reductions(case: Case) -> None:
     """A part that says how many reductions a row has to wait for says the same in its cost."""
     model = moved_model(case, torch.float32, bias=False)
@@ -177,7 +177,7 @@ def check_reductions(case: Case) -> None:
             require(cost.reductions == part.reductions, sentence)
 
 
-@contract()
+@contract(not_for=STARTS_ONLY)
 def check_activations(case: Case) -> None:
     """Activations are at least what a part as one kernel must take in and hand out, and no part pays for two."""
     for bias in (True, False):

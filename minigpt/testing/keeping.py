@@ -6,7 +6,7 @@ import torch
 
 from minigpt.testing.cases import Case
 from minigpt.testing.census import Trace, followed
-from minigpt.testing.contract import contract, require
+from minigpt.testing.contract import STARTS_ONLY, contract, require
 from minigpt.testing.models import SHORT, SIZES, Mode, batch, create, decode, loss_of, moved, moved_model
 from minigpt.testing.specs import make_spec
 from minigpt.testing.walk import tensors_in
@@ -43,7 +43,7 @@ def check_state_dict(case: Case) -> None:
         require(torch.equal(*said), f"what it learned is not all in its state dict ({mode})")
 
 
-@contract()
+@contract(not_for=STARTS_ONLY)
 def check_keeps_nothing_aside(case: Case) -> None:
     """A module keeps tensors as parameters and buffers only: anything else is lost by a checkpoint or a move."""
     model = moved(create(case.spec(**SIZES)))
@@ -62,7 +62,7 @@ def check_keeps_nothing_aside(case: Case) -> None:
 _KEPT = {"_parameters", "_buffers", "_modules"}
 
 
-@contract()
+@contract(not_for=STARTS_ONLY)
 def check_randomness(case: Case) -> None:
     """Nothing is drawn at random in evaluation, and what is drawn in training is new each time and follows the seed."""
     model = moved_model(case, torch.float32)

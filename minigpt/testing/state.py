@@ -15,7 +15,7 @@ from minigpt.cost import Work
 from minigpt.model import GPT
 from minigpt.testing.cases import Case
 from minigpt.testing.census import told_apart
-from minigpt.testing.contract import contract, require
+from minigpt.testing.contract import STARTS_ONLY, contract, require
 from minigpt.testing.counts import Claims
 from minigpt.testing.models import batch, moved_model
 from minigpt.testing.walk import memory_bits, tensors_in
@@ -24,7 +24,7 @@ CAPACITIES = (24, 40)
 MANY = 3
 
 
-@contract()
+@contract(not_for=STARTS_ONLY)
 def check_state_memory(case: Case) -> None:
     """A state holds the memory it says, found by walking everything that hangs on it, at two capacities."""
     model = moved_model(case, torch.float32)
@@ -40,7 +40,7 @@ def check_state_memory(case: Case) -> None:
             require(beside <= allowed, f"a state for {capacity} tokens keeps {beside:.0f} bits that belong to no row")
 
 
-@contract()
+@contract(not_for=STARTS_ONLY)
 def check_state_traffic(case: Case) -> None:
     """What a decode step reads from its state and writes into it is what it says."""
     model = moved_model(case, torch.float32)

@@ -88,8 +88,8 @@ class Factorised(Embedding):
 
 def test_an_embedding_that_is_no_table_is_continued_too():
     with registry.forgotten_afterwards():
-        registry.register("embedding", "factorised")(Factorised)
-        model = GPT.create(make_spec(embedding="factorised")).eval()
+        registry.register("embedding", "no_table")(Factorised)
+        model = GPT.create(make_spec(embedding="no_table")).eval()
         new = [tokens_of(model, [[1, 2], [3]], 4, cached=cached) for cached in (True, False)]
     assert torch.equal(*new)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from cheats import Attention
 from torch import nn
 
 from minigpt.components.attention.asic import AsicAttention
@@ -11,7 +12,6 @@ from minigpt.components.attention.mla import LatentAttention
 from minigpt.components.attention.scores import split_heads
 from minigpt.registry import register
 from minigpt.schema import PositiveInt, options
-from tests.testing.cheats import Attention
 
 
 @register("attention", "gate_of_noise")

@@ -98,6 +98,7 @@ def test_of_two_resumes_one_goes_on(live, tmp_path, data_folder):
     process, folder = live
     process.kill()
     process.wait()
+    metrics = (folder / "metrics.jsonl").stat().st_size
     started = [start(tmp_path, data_folder, f"resume={folder}") for _ in range(2)]
     until(lambda: any(each.poll() is not None for each in started))
     assert sorted(each.poll() is None for each in started) == [False, True]
@@ -105,6 +106,7 @@ def test_of_two_resumes_one_goes_on(live, tmp_path, data_folder):
     (winner,) = (each for each in started if each.poll() is None)
     assert loser.returncode == 2
     assert f"process {winner.pid}" in loser.stderr.read()
+    until(lambda: (folder / "metrics.jsonl").stat().st_size > metrics)  # it trains, and heeds what is asked of it
     winner.send_signal(signal.SIGTERM)
     winner.wait(30)
     assert read_run(folder).status == "interrupted"

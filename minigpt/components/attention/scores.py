@@ -185,7 +185,10 @@ class SoftmaxAttention(Attention):
 
     def _bias(self, q: Tensor, span: Span, key_index: Tensor, scores: Tensor | None = None) -> Tensor:
         """(H, T, S) or (B, H, T, S)."""
-        return self.position.score_bias(q, span.positions, span.positions_at(key_index), scores)
+        places = (span.positions, span.positions_at(key_index))
+        if self.position.reads_scores:
+            return self.position.score_bias(q, *places, scores)
+        return self.position.score_bias(q, *places)
 
     def _mask(self, q: Tensor, k: Tensor, span: Span, key_index: Tensor | None) -> tuple[Tensor | None, bool]:
         """What SDPA needs: (mask, is_causal), never both. No mask is built where causality alone, or nothing, hides a
