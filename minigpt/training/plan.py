@@ -12,8 +12,6 @@ from minigpt.model.gpt import refuse_without_weights
 from minigpt.training.budget import Budget
 from minigpt.training.companions import check_task
 
-LARGEST_OPTION = 1e18
-
 
 def dataset_of(run: TrainConfig) -> Dataset:
     """What the run reads, checked. Raises UserError for data that are not there, not whole or do not fit together."""
